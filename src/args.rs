@@ -1,0 +1,208 @@
+//! Command lines: one table describes a command, makes its `--help` and names its variables.
+
+use std::{ffi::OsString, fmt::Display, fmt::Write as _, str::FromStr};
+
+/// What a command takes.
+pub struct Command {
+    /// The binary's name.
+    pub name: &'static str,
+    /// One line: what it is.
+    pub about: &'static str,
+    /// What stands on its command line without a dash: name and explanation, all of them required.
+    pub operands: &'static [(&'static str, &'static str)],
+    /// Its flags; each takes a value.
+    pub flags: &'static [Flag],
+    /// More lines for `--help`.
+    pub more: &'static str,
+}
+
+/// One flag. Its variable is `ENJAMBRE_` and its name in capitals, `_` for `-`.
+pub struct Flag {
+    /// With its dashes, as `--lease`.
+    pub name: &'static str,
+    /// What its value is called, as `SECONDS`; empty for a flag without a value, which the
+    /// variable sets with `1`.
+    pub value: &'static str,
+    /// One line, the default included.
+    pub help: &'static str,
+}
+
+impl Flag {
+    /// The variable that stands in for the flag.
+    pub fn variable(&self) -> String {
+        format!("ENJAMBRE_{}", self.name.trim_start_matches('-').replace('-', "_").to_uppercase())
+    }
+}
+
+impl Command {
+    /// The text of `--help`.
+    pub fn help(&self) -> String {
+        let mut text = format!("{} {}: {}\n\nUsage: {}", self.name, env!("CARGO_PKG_VERSION"), self.about, self.name);
+        for (operand, _) in self.operands {
+            let _ = write!(text, " <{operand}>");
+        }
+        text.push_str(" [flags]\n\n");
+        let left = |name: &str, value: &str| format!("{name} {value}").trim_end().to_owned();
+        let flags = self.flags.iter().map(|flag| (left(flag.name, flag.value), flag.help, flag.variable()));
+        let width = flags.clone().map(|(left, ..)| left.len()).max().unwrap_or(0).max(12);
+        for (operand, help) in self.operands {
+            let _ = writeln!(text, "  {:width$}  {help}", format!("<{operand}>"));
+        }
+        for (left, help, variable) in flags {
+            let _ = writeln!(text, "  {left:width$}  {help} [{variable}]");
+        }
+        for (left, help) in [("--help", "this text"), ("--version", "the version")] {
+            let _ = writeln!(text, "  {left:width$}  {help}");
+        }
+        if !self.more.is_empty() {
+            let _ = write!(text, "\n{}", self.more);
+        }
+        text
+    }
+
+    /// Takes the process's arguments.
+    ///
+    /// # Errors
+    /// A sentence for the person who typed them.
+    pub fn parse(&'static self) -> Result<Parsed, String> {
+        self.parse_from(std::env::args_os().skip(1).collect(), |name| std::env::var_os(name))
+    }
+
+    fn parse_from(
+        &'static self,
+        args: Vec<OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Parsed, String> {
+        let mut args = pico_args::Arguments::from_vec(args);
+        if args.contains(["-h", "--help"]) {
+            return Ok(Parsed::Text(self.help()));
+        }
+        if args.contains(["-V", "--version"]) {
+            return Ok(Parsed::Text(format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))));
+        }
+        let mut values = Vec::new();
+        for flag in self.flags {
+            let given = if flag.value.is_empty() {
+                args.contains(flag.name).then(|| "1".into())
+            } else {
+                let value = args.opt_value_from_os_str(flag.name, |value| Ok::<_, String>(value.to_owned()));
+                value.map_err(|_| format!("{} needs a value: {} {}", flag.name, flag.name, flag.value))?
+            };
+            // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
+            let value = given.or_else(|| variable(&flag.variable()).filter(|value| !value.is_empty()));
+            let text = value.map(OsString::into_string).transpose();
+            values.push((flag, text.map_err(|_| format!("the value of {} is not UTF-8", flag.name))?));
+        }
+        let operands = args.finish();
+        if let Some(unknown) = operands.iter().find(|operand| operand.as_encoded_bytes().starts_with(b"-")) {
+            return Err(format!("unknown flag {}: `{} --help` lists the flags", unknown.display(), self.name));
+        }
+        if operands.len() != self.operands.len() {
+            let wanted: String = self.operands.iter().map(|(operand, _)| format!(" <{operand}>")).collect();
+            return Err(match operands.get(self.operands.len()) {
+                Some(extra) => {
+                    format!("unexpected `{}`: the command is `{}{wanted} [flags]`", extra.display(), self.name)
+                }
+                None => format!(
+                    "<{}> is missing: the command is `{}{wanted} [flags]`",
+                    self.operands[operands.len()].0,
+                    self.name
+                ),
+            });
+        }
+        Ok(Parsed::Args(Args { operands, values }))
+    }
+}
+
+/// A command line, read.
+pub enum Parsed {
+    /// `--help` or `--version`: print this to stdout and exit with 0.
+    Text(String),
+    /// Arguments to act on.
+    Args(Args),
+}
+
+/// The arguments of a command.
+pub struct Args {
+    /// What stood without a dash, as many as the command asks for.
+    pub operands: Vec<OsString>,
+    values: Vec<(&'static Flag, Option<String>)>,
+}
+
+impl Args {
+    /// The value of a flag of the table, from the command line or else its variable.
+    ///
+    /// # Errors
+    /// A sentence that names the flag and says what is wrong with the value.
+    pub fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, String> {
+        let (flag, value) = (self.values.iter()).find(|(flag, _)| flag.name == name).expect("the flag is in the table");
+        let Some(value) = value else { return Ok(None) };
+        let parsed = value.parse();
+        parsed.map(Some).map_err(|error| format!("{} {value}: {error} ({} {})", flag.name, flag.name, flag.value))
+    }
+
+    /// Whether a flag without a value is set.
+    ///
+    /// # Errors
+    /// When its variable is neither 0 nor 1.
+    pub fn is_set(&self, name: &str) -> Result<bool, String> {
+        match self.value::<String>(name)?.as_deref() {
+            None | Some("0") => Ok(false),
+            Some("1") => Ok(true),
+            Some(other) => Err(format!("the variable for {name} is 1 or 0, not {other}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static COMMAND: Command = Command {
+        name: "thing",
+        about: "does things",
+        operands: &[("id", "its id")],
+        flags: &[
+            Flag { name: "--wait-time", value: "SECONDS", help: "how long" },
+            Flag { name: "--eager", value: "", help: "at once" },
+        ],
+        more: "",
+    };
+
+    fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
+        COMMAND.parse_from(args.iter().map(OsString::from).collect(), |name| {
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable_and_a_variable_over_nothing() {
+        let wait = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
+            Ok(Parsed::Args(args)) => args.value::<u32>("--wait-time"),
+            _ => panic!(),
+        };
+        let variable = [("ENJAMBRE_WAIT_TIME", "5")];
+        assert_eq!(wait(&["a"], &[]), Ok(None));
+        assert_eq!(wait(&["a"], &variable), Ok(Some(5)));
+        assert_eq!(wait(&["a", "--wait-time", "7"], &variable), Ok(Some(7)));
+        assert_eq!(wait(&["--wait-time=7", "a"], &variable), Ok(Some(7)));
+        assert!(wait(&["a", "--wait-time", "x"], &[]).unwrap_err().starts_with("--wait-time x: "));
+        let Ok(Parsed::Args(args)) = parse(&["a"], &[("ENJAMBRE_EAGER", "1")]) else { panic!() };
+        assert_eq!(args.is_set("--eager"), Ok(true));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (args, part) in [
+            (&["a", "--wat"][..], "unknown flag --wat"),
+            (&[], "<id> is missing"),
+            (&["a", "b"], "unexpected `b`"),
+            (&["a", "--wait-time"], "--wait-time needs a value"),
+        ] {
+            let Err(error) = parse(args, &[]) else { panic!("{args:?}") };
+            assert!(error.contains(part), "{error}");
+        }
+        let Ok(Parsed::Text(help)) = parse(&["--help"], &[]) else { panic!() };
+        assert!(help.contains("[ENJAMBRE_WAIT_TIME]") && help.contains("Usage: thing <id> [flags]"), "{help}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Every cap and every time-out, named, with its reason.
+//!
+//! Sizes are bytes. Nothing here is configurable: a limit that has to be turned is a limit that
+//! was chosen badly.
+
+use std::time::Duration;
+
+// ---- names ---------------------------------------------------------------------------------
+
+/// A path in a share; a quarter of what Linux allows, so that it fits wherever a share lies.
+pub const PATH_BYTES: usize = 1024;
+/// One part of a path: what ext4, xfs and btrfs store.
+pub const PATH_PART_BYTES: usize = 255;
+/// A peer id or a zone.
+pub const LABEL_BYTES: usize = 64;
+
+// ---- pieces --------------------------------------------------------------------------------
+
+/// The shortest piece length: below it, request heads cost more than 1% of the bytes.
+pub const PIECE_BYTES: u64 = 32 << 10;
+/// The most pieces a content is cut into: a piece list is then 256 KiB at most.
+pub const PIECES: usize = 8192;
+/// The largest content; 2^62 is far beyond any disk, and sums of two sizes still fit.
+pub const CONTENT_BYTES: u64 = 1 << 62;
+
+// ---- tracker -------------------------------------------------------------------------------
+
+/// The lease where `--lease` does not say otherwise.
+pub const LEASE: Duration = Duration::from_secs(15);
+/// What `--lease` takes: shorter would be lost to one slow round trip, longer keeps the dead.
+pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
+/// Files added and removed in one announce.
+pub const ANNOUNCE_FILES: usize = 1000;
+/// Files one peer may hold in the tracker: the share of a million files fits.
+pub const FILES_PER_PEER: usize = 2_000_000;
+/// Live peers in one tracker.
+pub const PEERS: usize = 100_000;
+/// Rows in one search reply.
+pub const SEARCH_RESULTS: usize = 1000;
+/// Peer ids named with one search row, paths and sources named by one locate.
+pub const NAMED: usize = 100;
+/// Superseded tokens remembered for one peer, so that each old copy is told once.
+pub const SUPERSEDED: usize = 8;
+/// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.
+pub const RPC_BYTES: usize = 2 << 20;
+/// A gRPC call, at both ends.
+pub const RPC_TIME: Duration = Duration::from_secs(5);
+/// Connecting to the tracker.
+pub const RPC_CONNECT_TIME: Duration = Duration::from_secs(3);
+/// Calls in flight on one connection to the tracker.
+pub const RPC_STREAMS: u32 = 16;
+
+// ---- door: connections from anywhere ---------------------------------------------------------
+
+/// Connections held open at once; each is one thread with a small stack.
+pub const CONNECTIONS: usize = 256;
+/// Of these, from one address.
+pub const CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Stack of a connection's thread; what it does not touch costs nothing.
+pub const CONNECTION_STACK: usize = 256 << 10;
+/// A request head, request line and all.
+pub const HEAD_BYTES: usize = 16 << 10;
+/// Header lines in a request head.
+pub const HEAD_LINES: usize = 64;
+/// From a head's first byte (or the connection's start) to its last.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A kept connection may be idle this long.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// A read of a body or a write of an answer that makes no progress this long ends the connection.
+pub const STALL_TIME: Duration = Duration::from_secs(30);
+/// One chunk-size line, and all trailer lines together, of a chunked body.
+pub const CHUNK_LINE_BYTES: usize = 256;
+/// An unread request body up to this size is read to its end, so that the connection can be kept;
+/// and so much is read, and thrown away, before a connection is closed on a client that still sends.
+pub const DRAIN_BYTES: u64 = 256 << 10;
+/// How long that may take.
+pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Connections from the door to tiny_http: its pool serves four without starting threads.
+pub const INNER_CONNECTIONS: usize = 4;
+/// An answer that goes through tiny_http and not as a file.
+pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
+/// Blocks in which bodies are read and copied.
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// `leave` waits this long for transfers that are under way.
+pub const LEAVE_TIME: Duration = Duration::from_secs(10);
+
+// ---- uploads -------------------------------------------------------------------------------
+
+/// One upload, all its files together.
+pub const UPLOAD_BYTES: u64 = 1 << 40;
+/// Uploads at once; each holds a buffer and a piece list in the making.
+pub const UPLOADS: usize = 16;
+/// Files in one multipart form.
+pub const UPLOAD_FILES: usize = 1000;
+
+// ---- share ---------------------------------------------------------------------------------
+
+/// Files in one share.
+pub const SHARE_FILES: usize = 1_000_000;
+/// Folders below one another.
+pub const SHARE_DEPTH: usize = 64;
+/// Entries in one page of `GET /files`.
+pub const LIST_PAGE: usize = 1000;
+
+// ---- get -----------------------------------------------------------------------------------
+
+/// Connecting to a source.
+pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
+/// Until a source begins to answer.
+pub const SOURCE_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// A source that sends nothing this long is left for the next.
+pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);

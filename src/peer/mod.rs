@@ -1,0 +1,3 @@
+//! The peer: offers its share over HTTP and fetches from others.
+
+pub mod share;
