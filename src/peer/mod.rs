@@ -1,3 +1,4 @@
 //! The peer: offers its share over HTTP and fetches from others.
 
+pub mod http;
 pub mod share;
