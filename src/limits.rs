@@ -87,6 +87,11 @@ pub const SEND_BYTES: u64 = 1 << 20;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
+/// How long a question for news of a download waits for some.
+pub const NEWS_TIME: Duration = Duration::from_millis(500);
+/// Contents for which a seed remembers what it has given out; each costs 32 KiB at most.
+pub const FRESH_CONTENTS: usize = 32;
+
 // ---- uploads -------------------------------------------------------------------------------
 
 /// One upload, all its files together.

@@ -10,7 +10,10 @@ use std::{
     time::Instant,
 };
 
-use super::share::{Entry, Share};
+use super::{
+    share::{Entry, Share},
+    swarm::partial::Downloads,
+};
 use door::{Desk, Door};
 use routes::Routes;
 
@@ -41,12 +44,12 @@ pub struct Http {
 }
 
 impl Http {
-    /// Serves `share` to whoever connects to `listener`.
+    /// Serves `share`, and what `downloads` have gained, to whoever connects to `listener`.
     ///
     /// # Errors
     /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's
     /// private folder.
-    pub fn serve(listener: TcpListener, share: Share, status: Status) -> io::Result<Self> {
+    pub fn serve(listener: TcpListener, share: Share, downloads: Downloads, status: Status) -> io::Result<Self> {
         let folder = File::open(share.private_folder())?;
         let mut socket = share.private_folder().join("door");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES {
@@ -57,7 +60,7 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
-        routes::start(UnixListener::bind(&socket)?, Routes::new(share, status, Arc::clone(&desk)))?;
+        routes::start(UnixListener::bind(&socket)?, Routes::new(share, downloads, status, Arc::clone(&desk)))?;
         Ok(Self { door: Door::open(listener, socket.clone(), desk)?, socket, _folder: folder })
     }
 

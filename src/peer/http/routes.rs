@@ -1,11 +1,12 @@
 //! The routes: the only tiny_http code. It sees requests without bodies, from the door alone.
 
 use std::{
+    cell::Cell,
     fs::File,
     io,
     os::unix::net::UnixListener,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
 };
 
@@ -21,15 +22,23 @@ use super::{
     upload,
 };
 use crate::{
-    content::ContentId,
+    content::{ContentId, PieceIndex, Pieces},
     limits,
     name::SharePath,
-    peer::share::{Lookup, Share, SharedFile},
+    peer::{
+        share::{Entry, Lookup, Share, SharedFile},
+        swarm::{
+            fresh::Fresh,
+            partial::{Download, Downloads},
+        },
+    },
 };
 
 /// What the routes answer from.
 pub(super) struct Routes {
     share: Share,
+    downloads: Downloads,
+    fresh: Arc<Mutex<Fresh>>,
     status: Status,
     desk: Arc<Desk>,
     /// One for each upload under way.
@@ -68,8 +77,8 @@ impl Asking<'_> {
 type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
-    pub(super) fn new(share: Share, status: Status, desk: Arc<Desk>) -> Self {
-        Self { share, status, desk, uploads: Arc::new(()) }
+    pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
+        Self { share, downloads, fresh: Arc::default(), status, desk, uploads: Arc::new(()) }
     }
 
     fn respond(&self, request: Request) {
@@ -111,7 +120,7 @@ impl Routes {
             };
         }
         if let Some(rest) = path.strip_prefix("/content/") {
-            return if is_read { self.content(asking, rest) } else { not_allowed("GET, HEAD") };
+            return if is_read { self.content(asking, rest, query) } else { not_allowed("GET, HEAD") };
         }
         if path == "/upload" {
             return if method == "POST" { self.upload(asking) } else { not_allowed("POST") };
@@ -175,7 +184,8 @@ impl Routes {
             });
         };
         let (media_type, disposition) = media_type(path.file_name());
-        send(asking, file, |answer| {
+        let entry = file.entry.clone();
+        send(asking, file, &entry, |answer| {
             answer
                 .with("Content-Type", media_type)
                 .with("Content-Disposition", format!("{disposition}; {}", path.to_header()))
@@ -183,28 +193,101 @@ impl Routes {
         })
     }
 
-    fn content(&self, asking: &Asking, rest: &str) -> Outcome {
+    fn content(&self, asking: &Asking, rest: &str, query: &str) -> Outcome {
         let (id, part) = rest.split_once('/').map_or((rest, None), |(id, part)| (id, Some(part)));
-        let absent = || plain(Answer::problem(404, "This peer does not hold this content."));
         let Ok(id) = id.parse::<ContentId>() else {
             return plain(Answer::problem(400, "A content id is 64 lower-case hex digits."));
         };
         match part {
-            None => match self.share.path_of(&id).and_then(|(path, _)| self.share.read(&path)) {
-                Some(file) => send(asking, file, |answer| {
-                    answer
-                        .with("Content-Type", "application/octet-stream")
-                        .with("Content-Disposition", "attachment")
-                        .with("Cache-Control", IMMUTABLE)
-                }),
-                None => absent(),
-            },
-            Some("pieces") => match self.share.piece_list(&id) {
-                Some(list) => plain(Answer::of(200, "application/octet-stream", list).with("Cache-Control", IMMUTABLE)),
-                None => absent(),
-            },
+            None => self.bytes(asking, &id),
+            Some("pieces") => plain(self.piece_list(&id)),
+            Some("have") => self.have(asking, &id, query),
+            Some("fresh") if asking.is_get() => self.fresh(&id),
+            Some("fresh") => not_allowed("GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
+    }
+
+    /// A shared file with this content, open.
+    fn whole(&self, id: &ContentId) -> Option<SharedFile> {
+        self.share.read(&self.share.path_of(id)?.0)
+    }
+
+    fn bytes(&self, asking: &Asking, id: &ContentId) -> Outcome {
+        let describe = |answer: Answer| {
+            answer
+                .with("Content-Type", "application/octet-stream")
+                .with("Content-Disposition", "attachment")
+                .with("Cache-Control", IMMUTABLE)
+        };
+        if let Some(file) = self.whole(id) {
+            let entry = file.entry.clone();
+            return send(asking, file, &entry, describe);
+        }
+        let Some(download) = self.downloads.find(id) else { return plain(absent()) };
+        let entry = Entry { content: *id, size: download.pieces().size() };
+        let (answer, leave) = send(asking, download.clone(), &entry, describe);
+        match leave {
+            Some(Leave::File(_, range)) if !download.holds(&range) => {
+                plain(Answer::problem(404, "These pieces are not here yet.").with("Retry-After", "1"))
+            }
+            leave => (answer, leave),
+        }
+    }
+
+    fn piece_list(&self, id: &ContentId) -> Answer {
+        let partial = || self.downloads.find(id).map(|download| download.piece_list().to_vec());
+        match self.share.piece_list(id).or_else(partial) {
+            Some(list) => Answer::of(200, "application/octet-stream", list).with("Cache-Control", IMMUTABLE),
+            None => absent(),
+        }
+    }
+
+    /// Which pieces are here: their numbers, as 16 bits each, high byte first, in the order in which
+    /// they were gained after the `since`-th; `Enjambre-Have` says how many there are of how many. A
+    /// peer that holds all says `all`.
+    fn have(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
+        let have = |count: &str, numbers: Vec<u8>| {
+            let answer = Answer::of(200, "application/octet-stream", numbers).with("Enjambre-Have", count);
+            plain(answer.with("Cache-Control", "no-store"))
+        };
+        let since = match query.strip_prefix("since=").map(str::parse::<usize>) {
+            None if query.is_empty() => 0,
+            Some(Ok(since)) => since,
+            _ => return plain(Answer::problem(400, "The parameter of have is since=NUMBER.")),
+        };
+        if self.share.path_of(id).is_some() {
+            return have("all", Vec::new());
+        }
+        let Some(download) = self.downloads.find(id) else { return plain(absent()) };
+        let (gained, count) = download.since(since);
+        if gained.is_empty() && !asking.about.was_parked {
+            let wait = move || download.wait_beyond(count, limits::NEWS_TIME);
+            return (Answer::empty(200), Some(Leave::Park(Box::new(wait))));
+        }
+        // There are at most 8,192 pieces.
+        let numbers = gained.iter().flat_map(|piece| (piece.get() as u16).to_be_bytes()).collect();
+        have(&format!("{count}/{}", download.pieces().count()), numbers)
+    }
+
+    /// A piece that this seed has given to nobody yet; its number is in `Enjambre-Piece`.
+    fn fresh(&self, id: &ContentId) -> Outcome {
+        let Some(file) = self.whole(id) else { return plain(absent()) };
+        let Some(pieces) = Pieces::of(file.entry.size) else { return plain(absent()) };
+        let mut random = [0; 8];
+        // Without randomness the choice is worse, and still right.
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(piece) = fresh.give(id, &pieces, u64::from_ne_bytes(random)) else {
+            return plain(Answer::empty(204).with("Cache-Control", "no-store"));
+        };
+        drop(fresh);
+        let answer = Answer::empty(200)
+            .with("Content-Type", "application/octet-stream")
+            .with("Enjambre-Piece", piece.get().to_string())
+            .with("Cache-Control", "no-store");
+        let given = Given { file, content: *id, piece, fresh: Arc::clone(&self.fresh), is_sent: Cell::new(false) };
+        (answer, Some(Leave::File(Box::new(given), pieces.range(piece))))
     }
 
     fn put(&self, asking: &Asking, name: &str) -> Outcome {
@@ -216,7 +299,7 @@ impl Routes {
             // RFC 9110 section 14.5: a part must not be taken for the whole.
             return plain(Answer::problem(400, "An upload is a whole file; Content-Range is not taken."));
         }
-        let other_size = |entry: &crate::peer::share::Entry| asking.about.length.is_some_and(|size| size != entry.size);
+        let other_size = |entry: &Entry| asking.about.length.is_some_and(|size| size != entry.size);
         if let Lookup::Known(entry) = self.share.look_up(&path)
             && other_size(&entry)
         {
@@ -252,6 +335,10 @@ impl Routes {
 /// What is fetched by its content id never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
+fn absent() -> Answer {
+    Answer::problem(404, "This peer does not hold this content.")
+}
+
 fn plain(answer: Answer) -> Outcome {
     (answer, None)
 }
@@ -261,9 +348,14 @@ fn not_allowed(methods: &str) -> Outcome {
 }
 
 /// Answers with a file, whole or in part, as the request's conditions have it.
-fn send(asking: &Asking, file: SharedFile, describe: impl FnOnce(Answer) -> Answer) -> Outcome {
-    let size = file.entry.size;
-    let etag = format!("\"{}\"", file.entry.content);
+fn send(
+    asking: &Asking,
+    file: impl Promised + Send + 'static,
+    entry: &Entry,
+    describe: impl FnOnce(Answer) -> Answer,
+) -> Outcome {
+    let size = entry.size;
+    let etag = format!("\"{}\"", entry.content);
     let asked = Asked {
         range: asking.header("Range"),
         if_range: asking.header("If-Range"),
@@ -303,6 +395,49 @@ impl Promised for SharedFile {
 
     fn is_unchanged(&self) -> bool {
         self.is_unchanged()
+    }
+}
+
+/// Verified pieces do not change; what is written are others.
+impl Promised for Arc<Download> {
+    fn file(&self) -> &File {
+        Download::file(self)
+    }
+
+    fn is_unchanged(&self) -> bool {
+        true
+    }
+}
+
+/// A fresh piece on its way: it is fresh again unless it was sent whole.
+struct Given {
+    file: SharedFile,
+    content: ContentId,
+    piece: PieceIndex,
+    fresh: Arc<Mutex<Fresh>>,
+    is_sent: Cell<bool>,
+}
+
+impl Promised for Given {
+    fn file(&self) -> &File {
+        &self.file.file
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.file.is_unchanged()
+    }
+
+    fn sent(&self) {
+        self.is_sent.set(true);
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.is_sent.get() {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh.take_back(&self.content, self.piece);
+        }
     }
 }
 
