@@ -18,6 +18,7 @@ use door::{Desk, Door};
 use routes::Routes;
 
 mod answer;
+mod content;
 mod door;
 mod page;
 mod range;
