@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     head::Framing,
-    wire::{Wire, bad_framing},
+    wire::{Wire, bad_framing, is_drip},
 };
 use crate::limits;
 
@@ -17,6 +17,8 @@ pub(super) struct Body<'w, 'a> {
     state: State,
     /// Bytes taken so far, against [`limits::UPLOAD_BYTES`].
     taken: u64,
+    /// When the first byte was asked for.
+    start: Option<Instant>,
     /// `100 Continue` is still to be sent (RFC 9110 section 10.1.1).
     owes_continue: bool,
 }
@@ -39,7 +41,7 @@ impl<'w, 'a> Body<'w, 'a> {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::ChunkSize,
         };
-        Self { wire, state, taken: 0, owes_continue }
+        Self { wire, state, taken: 0, start: None, owes_continue }
     }
 
     /// Reads what is left when that is little and the client sends it anyway; true when the
@@ -124,6 +126,10 @@ impl Read for Body<'_, '_> {
         }
         if std::mem::take(&mut self.owes_continue) {
             self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        if is_drip(*self.start.get_or_insert_with(Instant::now), self.taken) {
+            self.state = State::Broken;
+            return Err(ErrorKind::TimedOut.into());
         }
         self.read_framed(bytes).inspect_err(|_| self.state = State::Broken)
     }

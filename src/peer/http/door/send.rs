@@ -5,6 +5,7 @@ use std::{
     net::TcpStream,
     ops::Range,
     os::unix::fs::FileExt,
+    time::Instant,
 };
 
 use rustix::{
@@ -12,7 +13,7 @@ use rustix::{
     net::{SendFlags, send},
 };
 
-use super::Promised;
+use super::{Promised, wire::is_drip};
 use crate::limits;
 
 /// A range up to this size goes out in one write with its head: for small pieces a packet of its
@@ -50,7 +51,11 @@ pub(super) fn send_file(
         unsent = &unsent[send(stream, unsent, SendFlags::MORE)?..];
     }
     let mut offset = range.start;
+    let start = Instant::now();
     while offset < range.end {
+        if is_drip(start, offset - range.start) {
+            return Err(ErrorKind::TimedOut.into());
+        }
         let left = range.end - offset;
         let block = if left > limits::SEND_BYTES { limits::SEND_BYTES.min(left - TOGETHER_BYTES) } else { left };
         if block == left && !promised.is_unchanged() {

@@ -149,6 +149,12 @@ impl<'a> Wire<'a> {
     }
 }
 
+/// Whether a transfer that began at `start` and has moved `bytes` drips.
+pub(super) fn is_drip(start: Instant, bytes: u64) -> bool {
+    let lasted = start.elapsed();
+    lasted > limits::STALL_TIME && bytes / lasted.as_secs().max(1) < limits::SLOWEST_RATE
+}
+
 /// Whether a socket's time-out is what ended a call.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
