@@ -157,7 +157,7 @@ pub fn tracker(args: &[&str]) -> Process {
     let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
     let mut process = Process::spawn("tracker", tracker_command(listen.iter().chain(args)));
     process.address = process.wait_for_line(0, "the tracker listens", |line| {
-        line.text.strip_prefix("tracker listening on ")?.split_whitespace().next()?.parse().ok()
+        line.text.strip_prefix("tracker listening on ")?.split([' ', ',']).next()?.parse().ok()
     });
     process
 }
