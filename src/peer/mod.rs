@@ -1,3 +1,6 @@
 //! The peer: offers its share over HTTP and fetches from others.
 
+pub mod console;
+pub mod link;
 pub mod share;
+pub mod swarm;
