@@ -30,7 +30,7 @@ pub struct Getter<'a> {
     /// Asks the tracker who holds a content.
     pub locate: &'a dyn Fn(&ContentId) -> Result<Vec<Source>, LinkError>,
     /// Talks to sources.
-    pub fetcher: Fetcher,
+    pub fetcher: &'a Fetcher,
     /// Is told how it goes.
     pub watch: &'a dyn Watch,
 }
