@@ -83,6 +83,9 @@ pub const HEAD_TIME: Duration = Duration::from_secs(10);
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// A read of a body or a write of an answer that makes no progress this long ends the connection.
 pub const STALL_TIME: Duration = Duration::from_secs(30);
+/// Bytes a second that a transfer must keep up, on average, once it has lasted [`STALL_TIME`]: a drip
+/// that never stalls would hold a connection for ever.
+pub const SLOWEST_RATE: u64 = 1 << 10;
 /// One chunk-size line, and all trailer lines together, of a chunked body.
 pub const CHUNK_LINE_BYTES: usize = 256;
 /// An unread request body up to this size is read to its end, so that the connection can be kept;
@@ -96,8 +99,16 @@ pub const INNER_CONNECTIONS: usize = 4;
 pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
 /// Blocks in which bodies are read and copied.
 pub const BLOCK_BYTES: usize = 64 << 10;
+/// What one `sendfile` is asked for: enough to make the calls cheap, little enough to notice soon
+/// that a file has changed.
+pub const SEND_BYTES: u64 = 1 << 20;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a question for news of a download waits for some.
+pub const NEWS_TIME: Duration = Duration::from_millis(500);
+/// Contents for which a seed remembers what it has given out; each costs 32 KiB at most.
+pub const FRESH_CONTENTS: usize = 32;
 
 // ---- uploads -------------------------------------------------------------------------------
 

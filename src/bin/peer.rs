@@ -5,17 +5,21 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     process::ExitCode,
-    sync::mpsc,
+    sync::{Arc, OnceLock, mpsc},
     thread,
+    time::Instant,
 };
 
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
+    limits,
     name::{PeerId, Zone},
     peer::{
         console::{self, Console},
+        http::{Http, Status},
         link::{Link, LinkConfig, TrackerAddress},
         share::Share,
+        swarm::partial::Downloads,
     },
     say,
 };
@@ -99,7 +103,12 @@ fn run(options: Options) -> Result<u8, Failure> {
     let listener = TcpListener::bind((bind, port)).map_err(|error| Failure(1, cannot_bind(bind, port, &error)))?;
     let port = listener.local_addr().map_err(system)?.port();
     share.start().map_err(system)?;
-
+    // Serving does not wait for the tracker, so the link comes after it.
+    let known = Arc::new(OnceLock::<Link>::new());
+    let joined = known.clone();
+    let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
+    let status = Status { peer: peer.to_string(), is_joined };
+    let http = Http::serve(listener, share.clone(), Downloads::default(), status).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
 
     let (end, ends) = mpsc::channel::<Result<u8, Failure>>();
@@ -114,6 +123,7 @@ fn run(options: Options) -> Result<u8, Failure> {
         on_refused: Box::new(move |error| drop(refused.send(Err(Failure(1, error))))),
     };
     let link = Link::start(link).map_err(system)?;
+    let _ = known.set(link.clone());
 
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let signalled = end.clone();
@@ -125,6 +135,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     // The signals' thread holds a sender for as long as the process lives.
     let code = ends.recv().unwrap_or(Ok(0))?;
     link.leave();
+    http.close(Instant::now() + limits::LEAVE_TIME);
     Ok(code)
 }
 

@@ -1,4 +1,7 @@
-//! Downloads: the bytes of a content, from peers, verified.
+//! Downloads: from whom, which piece, and what is here already.
+
+pub mod fresh;
+pub mod partial;
 
 mod fetch;
 mod get;
