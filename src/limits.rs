@@ -50,6 +50,21 @@ pub const RPC_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Calls in flight on one connection to the tracker.
 pub const RPC_STREAMS: u32 = 16;
 
+// ---- link: the peer's side of the tracker's protocol -----------------------------------------
+
+/// A locate's reply: [`NAMED`] of the longest paths and as many sources fit.
+pub const LOCATE_BYTES: usize = 256 << 10;
+/// The first pause before a failed call is tried again; each further one is twice as long.
+pub const RETRY_TIME: Duration = Duration::from_millis(200);
+/// The longest such pause while no lease is known; afterwards it is a third of the lease.
+pub const RETRY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Characters of a tracker's sentence that are shown.
+pub const TRACKER_TEXT: usize = 300;
+/// `leave` waits this long for the tracker; a lease ends what it does not hear.
+pub const LINK_LEAVE_TIME: Duration = Duration::from_secs(2);
+/// The first command from a pipe waits this long until the tracker knows this peer.
+pub const SETTLE_TIME: Duration = Duration::from_secs(5);
+
 // ---- door: connections from anywhere ---------------------------------------------------------
 
 /// Connections held open at once; each is one thread with a small stack.
@@ -121,3 +136,26 @@ pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const SOURCE_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// A source that sends nothing this long is left for the next.
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
+/// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
+pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
+/// The head of a source's answer.
+pub const SOURCE_HEAD_BYTES: usize = 16 << 10;
+/// Blocks in which content is received, checked and written; below 256 KiB a fast pair slows down.
+pub const FETCH_BLOCK_BYTES: usize = 256 << 10;
+/// Such blocks between the thread that receives and the one that checks and writes.
+pub const FETCH_BLOCKS: usize = 4;
+/// Rounds over all sources that bring nothing before a download is given up.
+pub const FETCH_ROUNDS: usize = 2;
+/// Between two such rounds.
+pub const FETCH_PAUSE: Duration = Duration::from_millis(500);
+/// A target that is not hashed yet is waited for this long.
+pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
+
+// ---- console ---------------------------------------------------------------------------------
+
+/// One command line.
+pub const COMMAND_BYTES: usize = 64 << 10;
+/// Hashing that takes longer than this is reported.
+pub const HASHING_QUIET_TIME: Duration = Duration::from_secs(2);
+/// Between two such reports; on a terminal they come in place, every second.
+pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);

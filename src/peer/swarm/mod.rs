@@ -2,3 +2,9 @@
 
 pub mod fresh;
 pub mod partial;
+
+mod fetch;
+mod get;
+
+pub use fetch::{FetchError, Fetcher};
+pub use get::{GetError, Getter, Report, Watch};
