@@ -132,9 +132,8 @@ pub const LIST_PAGE: usize = 1000;
 
 /// Connecting to a source.
 pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
-/// Until a source begins to answer.
-pub const SOURCE_ANSWER_TIME: Duration = Duration::from_secs(10);
-/// A source that sends nothing this long is left for the next.
+/// A source that does not begin to answer in this time, or then sends nothing this long, is left for
+/// the next.
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 /// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
