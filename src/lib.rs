@@ -3,6 +3,7 @@
 
 use std::{fmt::Display, io::Write};
 
+pub mod address;
 pub mod args;
 pub mod content;
 pub mod limits;
