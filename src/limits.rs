@@ -33,6 +33,10 @@ pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 pub const ANNOUNCE_FILES: usize = 1000;
 /// Files one peer may hold in the tracker: the share of a million files fits.
 pub const FILES_PER_PEER: usize = 2_000_000;
+/// Files all peers hold together: at about 40 bytes each, half of a machine of 2 GiB.
+pub const FILES: usize = 25_000_000;
+/// All distinct paths together; with [`FILES`] this bounds the tracker's memory.
+pub const PATHS_BYTES: usize = 512 << 20;
 /// Live peers in one tracker.
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply.
@@ -49,6 +53,30 @@ pub const RPC_TIME: Duration = Duration::from_secs(5);
 pub const RPC_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Calls in flight on one connection to the tracker.
 pub const RPC_STREAMS: u32 = 16;
+/// A gRPC message to the tracker other than an announce: the longest search text fits many times.
+pub const RPC_SMALL_BYTES: usize = 16 << 10;
+/// The headers of a call.
+pub const RPC_HEAD_BYTES: u32 = 8 << 10;
+/// What a connection to the tracker may send ahead of being read: 50 MB/s at 5 ms round trip.
+pub const RPC_WINDOW_BYTES: u32 = 256 << 10;
+/// Announces read by the tracker at once, the others wait: each may be [`RPC_BYTES`] long, and of
+/// empty entries, which take thirty times that in memory.
+pub const ANNOUNCES: usize = 16;
+/// Connections to one tracker. An idle one costs it 25 KiB.
+pub const TRACKER_CONNECTIONS: usize = 20_000;
+/// How often the tracker asks a silent connection whether it is still there.
+pub const RPC_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it waits for the answer.
+pub const RPC_PING_TIME: Duration = Duration::from_secs(10);
+/// Nothing read for so long, not even the answer to a ping: the tracker closes the connection.
+/// This also ends the ones that never begin to speak HTTP/2, which are not asked.
+pub const RPC_IDLE_TIME: Duration = Duration::from_secs(40);
+/// After a failed accept (no descriptors are left, say) the tracker waits so long for the next.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A tracker that is told to stop waits so long for calls in flight.
+pub const DRAIN_CALLS_TIME: Duration = Duration::from_secs(2);
+/// Lines about refusals in the tracker's log, a second: strangers do not fill a disk.
+pub const REFUSAL_LINES: u32 = 20;
 
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
@@ -132,9 +160,8 @@ pub const LIST_PAGE: usize = 1000;
 
 /// Connecting to a source.
 pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
-/// Until a source begins to answer.
-pub const SOURCE_ANSWER_TIME: Duration = Duration::from_secs(10);
-/// A source that sends nothing this long is left for the next.
+/// A source that does not begin to answer in this time, or then sends nothing this long, is left for
+/// the next.
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 /// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;

@@ -16,6 +16,8 @@ use crate::{content::ContentId, limits};
 /// A client for sources. Connections are kept for the next request until it is dropped.
 pub struct Fetcher {
     agent: Agent,
+    /// How long a source may send nothing, or too little.
+    patience: Duration,
 }
 
 /// What went wrong with a source; shown as the end of a sentence that begins with its name.
@@ -33,7 +35,7 @@ pub enum FetchError {
         /// Bytes that were still to come.
         missing: u64,
     },
-    /// It sent nothing for [`limits::SOURCE_STALL_TIME`], or too little.
+    /// It sent nothing, or too little, for [`limits::SOURCE_STALL_TIME`].
     Slow,
     /// Something else about the connection or the answer.
     Broken(String),
@@ -48,7 +50,7 @@ impl fmt::Display for FetchError {
             Self::Status(status) => write!(f, "answers with status {status}"),
             Self::OtherRange(what) => write!(f, "sends another range than was asked ({what})"),
             Self::Short { missing } => write!(f, "ended {missing} bytes too early"),
-            Self::Slow => write!(f, "sent too little for {} s", limits::SOURCE_STALL_TIME.as_secs()),
+            Self::Slow => f.write_str("stalls: it sent nothing, or too little, for too long"),
             Self::Broken(reason) => write!(f, "broke off: {reason}"),
         }
     }
@@ -58,6 +60,13 @@ impl std::error::Error for FetchError {}
 
 impl Default for Fetcher {
     fn default() -> Self {
+        Self::new(limits::SOURCE_STALL_TIME)
+    }
+}
+
+impl Fetcher {
+    /// A client that leaves a source after so long without [`limits::SOURCE_MIN_BYTES`] from it.
+    pub fn new(patience: Duration) -> Self {
         let config = Agent::config_builder()
             // From the environment otherwise; bytes between peers go straight.
             .proxy(None)
@@ -69,15 +78,13 @@ impl Default for Fetcher {
             .input_buffer_size(limits::FETCH_BLOCK_BYTES)
             .output_buffer_size(limits::SOURCE_HEAD_BYTES)
             .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
-            .timeout_recv_response(Some(limits::SOURCE_ANSWER_TIME))
-            .timeout_per_read(Some(limits::SOURCE_STALL_TIME))
-            .timeout_per_write(Some(limits::SOURCE_STALL_TIME))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
+            .timeout_per_write(Some(patience))
             .build();
-        Self { agent: config.into() }
+        Self { agent: config.into(), patience }
     }
-}
 
-impl Fetcher {
     /// The piece list of a content in binary form, which must have `length` bytes.
     ///
     /// # Errors
@@ -88,15 +95,10 @@ impl Fetcher {
         if response.status() != 200 {
             return Err(FetchError::Status(response.status().as_u16()));
         }
-        let mut body = Exactly::new(response, length as u64)?;
+        let mut body = Exactly::new(response, length as u64, self.patience)?;
         let mut list = vec![0; length];
-        let mut filled = 0;
-        loop {
-            match body.fill(&mut list[filled..])? {
-                0 => return Ok(list),
-                more => filled += more,
-            }
-        }
+        body.fill(&mut list)?;
+        Ok(list)
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all. The range is not empty.
@@ -124,7 +126,7 @@ impl Fetcher {
                 None => format!("no Content-Range for {expected:?}"),
             }));
         }
-        Exactly::new(response, range.end - range.start)
+        Exactly::new(response, range.end - range.start, self.patience)
     }
 }
 
@@ -136,13 +138,13 @@ pub struct Exactly {
 }
 
 impl Exactly {
-    fn new(response: Response<Body>, length: u64) -> Result<Self, FetchError> {
+    fn new(response: Response<Body>, length: u64, patience: Duration) -> Result<Self, FetchError> {
         let got = response.headers().get("content-length").and_then(|value| value.to_str().ok());
         if got.and_then(|got| got.parse().ok()) != Some(length) {
             let got = got.unwrap_or("no length");
             return Err(FetchError::OtherRange(format!("{got:?} bytes for {length}")));
         }
-        Ok(Self { body: response.into_body().into_reader(), missing: length, pace: Pace::default() })
+        Ok(Self { body: response.into_body().into_reader(), missing: length, pace: Pace::new(patience) })
     }
 
     /// Reads until `block` is full or the body has ended; the number of bytes read, 0 at the end.
@@ -171,21 +173,25 @@ impl Exactly {
 }
 
 /// How much a source brings in the time that was spent waiting for it.
-#[derive(Default)]
 struct Pace {
+    patience: Duration,
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
+    fn new(patience: Duration) -> Self {
+        Self { patience, waited: Duration::ZERO, bytes: 0 }
+    }
+
     fn step(&mut self, bytes: u64, waited: Duration) -> Result<(), FetchError> {
         self.waited += waited;
         self.bytes += bytes;
-        if self.waited >= limits::SOURCE_STALL_TIME {
+        if self.waited >= self.patience {
             if self.bytes < limits::SOURCE_MIN_BYTES {
                 return Err(FetchError::Slow);
             }
-            *self = Self::default();
+            *self = Self::new(self.patience);
         }
         Ok(())
     }
@@ -226,9 +232,11 @@ mod tests {
 
     #[test]
     fn a_drip_is_too_slow_and_a_slow_link_is_not() {
-        let mut drip = Pace::default();
-        assert!((0..60).any(|_| drip.step(1, Duration::from_secs(1)).is_err()));
-        let mut slow = Pace::default();
-        assert!((0..60).all(|_| slow.step(limits::SOURCE_MIN_BYTES.div_ceil(10), Duration::from_secs(1)).is_ok()));
+        let patience = Duration::from_secs(10);
+        let second = Duration::from_secs(1);
+        let mut drip = Pace::new(patience);
+        assert!((0..60).any(|_| drip.step(1, second).is_err()));
+        let mut slow = Pace::new(patience);
+        assert!((0..60).all(|_| slow.step(limits::SOURCE_MIN_BYTES.div_ceil(10), second).is_ok()));
     }
 }

@@ -5,6 +5,8 @@ pub mod partial;
 
 mod fetch;
 mod get;
+#[cfg(test)]
+mod liars;
 
 pub use fetch::{FetchError, Fetcher};
 pub use get::{GetError, Getter, Report, Watch};
