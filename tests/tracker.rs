@@ -1,5 +1,7 @@
 //! The tracker as it is shipped: the real binary, asked over real sockets.
 #![cfg(all(feature = "tracker", feature = "peer"))]
+// clippy.toml allows this in tests, and takes the helpers of this file for something else.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::{BufRead, BufReader, Write},
