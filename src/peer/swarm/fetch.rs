@@ -97,7 +97,10 @@ impl Fetcher {
         }
         let mut body = Exactly::new(response, length as u64, self.patience)?;
         let mut list = vec![0; length];
-        body.fill(&mut list)?;
+        let mut filled = 0;
+        while filled < length {
+            filled += body.fill(&mut list[filled..])?;
+        }
         Ok(list)
     }
 
@@ -135,6 +138,8 @@ pub struct Exactly {
     body: ureq::BodyReader<'static>,
     missing: u64,
     pace: Pace,
+    /// What happened behind the bytes given out last.
+    failed: Option<FetchError>,
 }
 
 impl Exactly {
@@ -144,31 +149,45 @@ impl Exactly {
             let got = got.unwrap_or("no length");
             return Err(FetchError::OtherRange(format!("{got:?} bytes for {length}")));
         }
-        Ok(Self { body: response.into_body().into_reader(), missing: length, pace: Pace::new(patience) })
+        Ok(Self { body: response.into_body().into_reader(), missing: length, pace: Pace::new(patience), failed: None })
     }
 
     /// Reads until `block` is full or the body has ended; the number of bytes read, 0 at the end.
     ///
     /// # Errors
-    /// When the source stalls, drips or ends early.
+    /// When the source stalls, drips or ends early, once all that came before was given out.
     pub fn fill(&mut self, block: &mut [u8]) -> Result<usize, FetchError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let room = self.missing.min(block.len() as u64) as usize;
         let mut filled = 0;
         while filled < room {
-            let began = Instant::now();
-            let read = self.body.read(&mut block[filled..room])?;
-            if read == 0 {
-                return Err(FetchError::Short { missing: self.missing });
+            match self.read(&mut block[filled..room]) {
+                Ok(read) => filled += read,
+                Err(error) if filled > 0 => {
+                    self.failed = Some(error);
+                    return Ok(filled);
+                }
+                Err(error) => return Err(error),
             }
-            filled += read;
-            self.missing -= read as u64;
-            self.pace.step(read as u64, began.elapsed())?;
         }
         if self.missing == 0 && room > 0 {
             // Only a reader that has seen the end gives its connection back to be used again.
             let _ = self.body.read(&mut [0]);
         }
         Ok(filled)
+    }
+
+    fn read(&mut self, block: &mut [u8]) -> Result<usize, FetchError> {
+        let began = Instant::now();
+        let read = self.body.read(block)?;
+        if read == 0 {
+            return Err(FetchError::Short { missing: self.missing });
+        }
+        self.missing -= read as u64;
+        self.pace.step(read as u64, began.elapsed())?;
+        Ok(read)
     }
 }
 

@@ -354,11 +354,11 @@ fn a_registry_is_what_a_naive_one_is() {
 
 fn compare(registry: &Registry, model: &Model, dice: &mut Dice) {
     assert_eq!(registry.next_expiry(), model.0.values().map(|entry| entry.deadline).min());
-    assert_eq!(registry.files.held(), model.0.values().map(|entry| entry.files.len()).sum());
+    assert_eq!(registry.files.held(), model.0.values().map(|entry| entry.files.len()).sum::<usize>());
     let tokens: usize = model.0.values().map(|entry| 1 + entry.superseded.len()).sum();
     assert_eq!(registry.by_token.len(), tokens);
     let paths: BTreeSet<_> = model.0.values().flat_map(|entry| entry.files.keys()).collect();
-    assert_eq!(registry.files.path_bytes(), paths.iter().map(|path| path.as_str().len()).sum());
+    assert_eq!(registry.files.path_bytes(), paths.iter().map(|path| path.as_str().len()).sum::<usize>());
 
     let local = dice.roll(2) == 0;
     let expected = model.rows(local);
