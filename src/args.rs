@@ -85,8 +85,8 @@ impl Command {
             let given = if flag.value.is_empty() {
                 args.contains(flag.name).then(|| "1".into())
             } else {
-                let value = args.opt_value_from_os_str(flag.name, |value| Ok::<_, String>(value.to_owned()));
-                value.map_err(|_| format!("{} needs a value: {} {}", flag.name, flag.name, flag.value))?
+                let value = args.opt_value_from_fn(flag.name, |value| Ok::<_, String>(value.into()));
+                value.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", flag.name, flag.name, flag.value))?
             };
             // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
             let value = given.or_else(|| variable(&flag.variable()).filter(|value| !value.is_empty()));
@@ -179,7 +179,8 @@ mod tests {
     fn a_flag_wins_over_its_variable_and_a_variable_over_nothing() {
         let wait = |args: &[&str], variables: &[(&str, &str)]| match parse(args, variables) {
             Ok(Parsed::Args(args)) => args.value::<u32>("--wait-time"),
-            _ => panic!(),
+            Ok(Parsed::Text(text)) => panic!("{text}"),
+            Err(error) => panic!("{error}"),
         };
         let variable = [("ENJAMBRE_WAIT_TIME", "5")];
         assert_eq!(wait(&["a"], &[]), Ok(None));

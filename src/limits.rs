@@ -33,6 +33,10 @@ pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 pub const ANNOUNCE_FILES: usize = 1000;
 /// Files one peer may hold in the tracker: the share of a million files fits.
 pub const FILES_PER_PEER: usize = 2_000_000;
+/// Files all peers hold together: at about 40 bytes each, half of a machine of 2 GiB.
+pub const FILES: usize = 25_000_000;
+/// All distinct paths together; with [`FILES`] this bounds the tracker's memory.
+pub const PATHS_BYTES: usize = 512 << 20;
 /// Live peers in one tracker.
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply.
@@ -49,6 +53,45 @@ pub const RPC_TIME: Duration = Duration::from_secs(5);
 pub const RPC_CONNECT_TIME: Duration = Duration::from_secs(3);
 /// Calls in flight on one connection to the tracker.
 pub const RPC_STREAMS: u32 = 16;
+/// A gRPC message to the tracker other than an announce: the longest search text fits many times.
+pub const RPC_SMALL_BYTES: usize = 16 << 10;
+/// The headers of a call.
+pub const RPC_HEAD_BYTES: u32 = 8 << 10;
+/// What a connection to the tracker may send ahead of being read: 50 MB/s at 5 ms round trip.
+pub const RPC_WINDOW_BYTES: u32 = 256 << 10;
+/// Announces read by the tracker at once, the others wait: each may be [`RPC_BYTES`] long, and of
+/// empty entries, which take thirty times that in memory.
+pub const ANNOUNCES: usize = 16;
+/// Connections to one tracker. An idle one costs it 25 KiB.
+pub const TRACKER_CONNECTIONS: usize = 20_000;
+/// How often the tracker asks a silent connection whether it is still there.
+pub const RPC_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long it waits for the answer.
+pub const RPC_PING_TIME: Duration = Duration::from_secs(10);
+/// Nothing read for so long, not even the answer to a ping: the tracker closes the connection.
+/// This also ends the ones that never begin to speak HTTP/2, which are not asked.
+pub const RPC_IDLE_TIME: Duration = Duration::from_secs(40);
+/// After a failed accept (no descriptors are left, say) the tracker waits so long for the next.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A tracker that is told to stop waits so long for calls in flight.
+pub const DRAIN_CALLS_TIME: Duration = Duration::from_secs(2);
+/// Lines about refusals in the tracker's log, a second: strangers do not fill a disk.
+pub const REFUSAL_LINES: u32 = 20;
+
+// ---- link: the peer's side of the tracker's protocol -----------------------------------------
+
+/// A locate's reply: [`NAMED`] of the longest paths and as many sources fit.
+pub const LOCATE_BYTES: usize = 256 << 10;
+/// The first pause before a failed call is tried again; each further one is twice as long.
+pub const RETRY_TIME: Duration = Duration::from_millis(200);
+/// The longest such pause while no lease is known; afterwards it is a third of the lease.
+pub const RETRY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Characters of a tracker's sentence that are shown.
+pub const TRACKER_TEXT: usize = 300;
+/// `leave` waits this long for the tracker; a lease ends what it does not hear.
+pub const LINK_LEAVE_TIME: Duration = Duration::from_secs(2);
+/// The first command from a pipe waits this long until the tracker knows this peer.
+pub const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 // ---- door: connections from anywhere ---------------------------------------------------------
 
@@ -68,6 +111,9 @@ pub const HEAD_TIME: Duration = Duration::from_secs(10);
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// A read of a body or a write of an answer that makes no progress this long ends the connection.
 pub const STALL_TIME: Duration = Duration::from_secs(30);
+/// Bytes a second that a transfer must keep up, on average, once it has lasted [`STALL_TIME`]: a drip
+/// that never stalls would hold a connection for ever.
+pub const SLOWEST_RATE: u64 = 1 << 10;
 /// One chunk-size line, and all trailer lines together, of a chunked body.
 pub const CHUNK_LINE_BYTES: usize = 256;
 /// An unread request body up to this size is read to its end, so that the connection can be kept;
@@ -81,8 +127,16 @@ pub const INNER_CONNECTIONS: usize = 4;
 pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
 /// Blocks in which bodies are read and copied.
 pub const BLOCK_BYTES: usize = 64 << 10;
+/// What one `sendfile` is asked for: enough to make the calls cheap, little enough to notice soon
+/// that a file has changed.
+pub const SEND_BYTES: u64 = 1 << 20;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a question for news of a download waits for some.
+pub const NEWS_TIME: Duration = Duration::from_millis(500);
+/// Contents for which a seed remembers what it has given out; each costs 32 KiB at most.
+pub const FRESH_CONTENTS: usize = 32;
 
 // ---- uploads -------------------------------------------------------------------------------
 
@@ -106,7 +160,29 @@ pub const LIST_PAGE: usize = 1000;
 
 /// Connecting to a source.
 pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
-/// Until a source begins to answer.
-pub const SOURCE_ANSWER_TIME: Duration = Duration::from_secs(10);
-/// A source that sends nothing this long is left for the next.
+/// A source that does not begin to answer in this time, or then sends nothing this long, is left for
+/// the next.
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
+/// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
+pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
+/// The head of a source's answer.
+pub const SOURCE_HEAD_BYTES: usize = 16 << 10;
+/// Blocks in which content is received, checked and written; below 256 KiB a fast pair slows down.
+pub const FETCH_BLOCK_BYTES: usize = 256 << 10;
+/// Such blocks between the thread that receives and the one that checks and writes.
+pub const FETCH_BLOCKS: usize = 4;
+/// Rounds over all sources that bring nothing before a download is given up.
+pub const FETCH_ROUNDS: usize = 2;
+/// Between two such rounds.
+pub const FETCH_PAUSE: Duration = Duration::from_millis(500);
+/// A target that is not hashed yet is waited for this long.
+pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
+
+// ---- console ---------------------------------------------------------------------------------
+
+/// One command line.
+pub const COMMAND_BYTES: usize = 64 << 10;
+/// Hashing that takes longer than this is reported.
+pub const HASHING_QUIET_TIME: Duration = Duration::from_secs(2);
+/// Between two such reports; on a terminal they come in place, every second.
+pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);

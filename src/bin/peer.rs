@@ -1,2 +1,170 @@
-//! x
-fn main() {}
+//! A peer: offers a folder, and takes commands on stdin.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+    time::Instant,
+};
+
+use enjambre::{
+    args::{Args, Command, Flag, Parsed},
+    limits,
+    name::{PeerId, Zone},
+    peer::{
+        console::{self, Console},
+        http::{Http, Status},
+        link::{Link, LinkConfig, TrackerAddress},
+        share::Share,
+        swarm::partial::Downloads,
+    },
+    say,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+static COMMAND: Command = Command {
+    name: "peer",
+    about: "offers a folder to the swarm, and fetches from it",
+    operands: &[
+        ("id", "its name in the swarm: letters, digits, dots, dashes, underscores"),
+        ("port", "TCP port to serve on; 0 takes a free one"),
+        ("folder", "what to offer, and where files that are fetched go"),
+    ],
+    flags: &[
+        Flag { name: "--tracker", value: "HOST:PORT", help: "where the tracker is (127.0.0.1:50051)" },
+        Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of them)" },
+        Flag { name: "--advertise", value: "HOST", help: "address that others dial, where the tracker sees another" },
+        Flag { name: "--zone", value: "ZONE", help: "sources in the same zone are asked first, as us-east-1a" },
+    ],
+    more: "Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
+};
+
+/// What the command line says.
+struct Options {
+    peer: PeerId,
+    port: u16,
+    folder: PathBuf,
+    tracker: TrackerAddress,
+    bind: IpAddr,
+    advertise: Option<String>,
+    zone: Zone,
+}
+
+/// An exit code and a sentence. 2 means that the command line has to change, 1 that something else has.
+struct Failure(u8, String);
+
+fn main() -> ExitCode {
+    let result = match COMMAND.parse() {
+        Ok(Parsed::Text(text)) => {
+            // Whoever has closed stdout does not want to read it.
+            let _ = io::stdout().write_all(text.as_bytes());
+            Ok(0)
+        }
+        Ok(Parsed::Args(args)) => options(args).map_err(|error| Failure(2, error)).and_then(run),
+        Err(error) => Err(Failure(2, error)),
+    };
+    ExitCode::from(result.unwrap_or_else(|Failure(code, error)| {
+        say(format_args!("error: {error}"));
+        code
+    }))
+}
+
+fn options(args: Args) -> Result<Options, String> {
+    let [peer, port, folder] = &args.operands[..] else { unreachable!("the table asks for three") };
+    let peer = peer.to_string_lossy();
+    let port = port.to_string_lossy();
+    Ok(Options {
+        peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
+        port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
+        folder: folder.into(),
+        tracker: match args.value("--tracker")? {
+            Some(tracker) => tracker,
+            None => "127.0.0.1:50051".parse()?,
+        },
+        bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        advertise: args.value("--advertise")?,
+        zone: args.value("--zone")?.unwrap_or_default(),
+    })
+}
+
+/// Serves until something ends it; the exit code.
+fn run(options: Options) -> Result<u8, Failure> {
+    let Options { peer, port, folder, tracker, bind, advertise, zone } = options;
+    let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
+
+    let holder = format!("{peer} on port {port}, process {}", std::process::id());
+    let share = Share::open(&folder, &holder).map_err(|error| Failure(2, error))?;
+    let listener = TcpListener::bind((bind, port)).map_err(|error| Failure(1, cannot_bind(bind, port, &error)))?;
+    let port = listener.local_addr().map_err(system)?.port();
+    share.start().map_err(system)?;
+    // Serving does not wait for the tracker, so the link comes after it.
+    let known = Arc::new(OnceLock::<Link>::new());
+    let joined = known.clone();
+    let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
+    let status = Status { peer: peer.to_string(), is_joined };
+    let http = Http::serve(listener, share.clone(), Downloads::default(), status).map_err(system)?;
+    say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
+
+    let (end, ends) = mpsc::channel::<Result<u8, Failure>>();
+    let refused = end.clone();
+    let link = LinkConfig {
+        tracker,
+        peer: peer.clone(),
+        port,
+        zone: zone.clone(),
+        advertise,
+        share: share.clone(),
+        on_refused: Box::new(move |error| drop(refused.send(Err(Failure(1, error))))),
+    };
+    let link = Link::start(link).map_err(system)?;
+    let _ = known.set(link.clone());
+
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
+    let signalled = end.clone();
+    spawn("signals", move || drop(signals.forever().next().map(|_| signalled.send(Ok(0))))).map_err(system)?;
+    console::report_hashing(share.clone()).map_err(system)?;
+    let console = Console::new(share, link.clone(), peer, zone);
+    spawn("console", move || drop(console.run().map(|code| end.send(Ok(code))))).map_err(system)?;
+
+    // The signals' thread holds a sender for as long as the process lives.
+    let code = ends.recv().unwrap_or(Ok(0))?;
+    link.leave();
+    http.close(Instant::now() + limits::LEAVE_TIME);
+    Ok(code)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(work).map(drop)
+}
+
+fn cannot_bind(bind: IpAddr, port: u16, error: &io::Error) -> String {
+    let address = SocketAddr::new(bind, port);
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("port {port} is in use: choose another, or 0 for any that is free"),
+        ErrorKind::AddrNotAvailable => format!("{bind} is no address of this machine: change --bind"),
+        ErrorKind::PermissionDenied => format!("port {port} is not for this user: choose one from 1024 up"),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+/// The address at which others reach this peer: the one it is bound to, or else the one from which
+/// it would speak to the tracker. Connecting a UDP socket chooses that one and sends nothing.
+fn reachable(bind: IpAddr, port: u16, tracker: &TrackerAddress) -> SocketAddr {
+    let towards = |tracker: SocketAddr| {
+        let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(tracker).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let address = match bind.is_unspecified() {
+        true => tracker.resolve().ok().and_then(|mut addresses| addresses.find_map(towards)).unwrap_or(bind),
+        false => bind,
+    };
+    SocketAddr::new(address, port)
+}

@@ -1,1 +1,4 @@
-//! The tracker.
+//! The tracker: knows who holds what, and tells whoever asks. Bytes never pass through it.
+
+pub mod registry;
+pub mod search;

@@ -1,19 +1,81 @@
 //! The share: the only code that opens files.
+//!
+//! | module | what |
+//! |---|---|
+//! | `open` | safe open, part by part below the share's folder |
+//! | `private` | `.enjambre/`: lock and identity |
+//! | `index` | what is shared, in memory; pure |
+//! | `saved`, `lists` | what was hashed, and piece lists, on disk |
+//! | `state` | all of these together; what threads tell each other |
+//! | `rest` | which files are being written, which have come to rest; pure |
+//! | `inotify`, `watch` | the thread that scans, and is told what changes |
+//! | `hash` | the thread that hashes |
+//! | `stage`, `partial`, `writeback` | files on their way into the share |
+//!
+//! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
+//! it had then. Whoever opens it compares; the watcher sees to it that the index follows.
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
 };
 
-use crate::{
-    content::{ContentId, PieceList},
-    name::SharePath,
-};
+use crate::{content::ContentId, name::SharePath};
 
-/// A peer's folder. Clones are handles to the same share.
+mod hash;
+mod index;
+mod inotify;
+mod lists;
+mod open;
+mod partial;
+mod private;
+mod rest;
+mod saved;
+mod stage;
+mod state;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod writeback;
+
+pub use partial::Partial;
+pub use stage::{PublishError, Published, Staged, Staging};
+
+use open::Stamp;
+use state::State;
+
+/// Stack of the share's own threads; they recurse nowhere.
+const STACK: usize = 256 << 10;
+
+/// A peer's folder. Clones are handles to the same share; with the last one its threads end.
 #[derive(Clone)]
-pub struct Share {}
+pub struct Share(Arc<Handle>);
+
+struct Handle {
+    state: Arc<State>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.state.stop();
+        for thread in held(&self.threads).drain(..) {
+            // The last handle may be dropped by a callback, on one of these threads.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Locks. A thread that panicked with the lock in hand left nothing half done that matters here:
+/// what is shared is compared with the disk again whenever it is used.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What is known of a shared file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +114,8 @@ impl Share {
     /// # Errors
     /// A sentence saying what is wrong with the folder and what to do.
     pub fn open(folder: &Path, holder: &str) -> Result<Self, String> {
-        let _ = (folder, holder);
-        todo!()
+        let state = Arc::new(State::open(folder, holder)?);
+        Ok(Self(Arc::new(Handle { state, threads: Mutex::default() })))
     }
 
     /// Begins to scan, watch and hash, on threads of the share's own.
@@ -61,72 +123,87 @@ impl Share {
     /// # Errors
     /// When no thread can be started.
     pub fn start(&self) -> io::Result<()> {
-        todo!()
+        let mut threads = held(&self.0.threads);
+        if !threads.is_empty() {
+            return Ok(());
+        }
+        for (name, run) in [("share-hash", hash::run as fn(&State)), ("share-watch", watch::run)] {
+            let state = self.0.state.clone();
+            threads.push(thread::Builder::new().name(name.into()).stack_size(STACK).spawn(move || run(&state))?);
+        }
+        Ok(())
     }
 
     /// The 256 secret bits that prove to a tracker that this is the same peer as before.
     pub fn identity(&self) -> &[u8; 32] {
-        todo!()
+        &self.0.state.private.identity
     }
 
     /// The path of `.enjambre/`, which nobody else can enter, for a socket in it.
     pub fn private_folder(&self) -> &Path {
-        todo!()
+        &self.0.state.private.path
     }
 
     /// Number of shared files, and their bytes in all.
     pub fn totals(&self) -> (usize, u64) {
-        todo!()
+        self.0.state.index(|index| index.totals())
     }
 
     /// What is still to be hashed; none when all that is here is known. Before the first scan has
     /// ended this is never none.
     pub fn hashing(&self) -> Option<Hashing> {
-        todo!()
+        self.0.state.hashing()
     }
 
     /// What stands under `path` on disk now.
     pub fn look_up(&self, path: &SharePath) -> Lookup {
-        let _ = path;
-        todo!()
+        self.0.state.look_up(path)
     }
 
     /// At most `limit` shared files behind `after`, in order of their paths.
     pub fn list(&self, after: Option<&SharePath>, limit: usize) -> Vec<(SharePath, Entry)> {
-        let _ = (after, limit);
-        todo!()
+        self.0.state.index(|index| index.list(after, limit))
     }
 
     /// A path under which `content` is shared.
     pub fn path_of(&self, content: &ContentId) -> Option<(SharePath, Entry)> {
-        let _ = content;
-        todo!()
+        self.0.state.path_of(content)
     }
 
     /// Opens a shared file to be sent. None when it is not shared or no longer what was hashed (which
     /// also has it looked at again).
     pub fn read(&self, path: &SharePath) -> Option<SharedFile> {
-        let _ = path;
-        todo!()
+        let state = &self.0.state;
+        match state.root.file(path) {
+            Ok(Some((file, stamp))) => match state.see(path, &stamp) {
+                Some(record) => Some(SharedFile { entry: record.entry(), file, stamp }),
+                None => {
+                    state.look_again(path.clone());
+                    None
+                }
+            },
+            Ok(None) => {
+                state.drop_entry(path);
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// The piece list of a shared content, in binary form.
     pub fn piece_list(&self, content: &ContentId) -> Option<Vec<u8>> {
-        let _ = content;
-        todo!()
+        self.0.state.piece_list(content)
     }
 
     /// Calls `wake` after every change of what is shared. It must not block.
     pub fn on_change(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = wake;
-        todo!()
+        self.0.state.on_change(Box::new(wake));
     }
 
     /// Takes at most `limit` paths whose state has changed since they were last taken, with their
     /// state now; none as entry means no longer shared.
     pub fn take_changes(&self, limit: usize) -> Vec<(SharePath, Option<Entry>)> {
-        let _ = limit;
-        todo!()
+        self.0.state.index(|index| index.take_changes(limit))
     }
 
     /// A new file to write to, in `.enjambre/`, that vanishes unless it is published.
@@ -134,7 +211,7 @@ impl Share {
     /// # Errors
     /// When it cannot be made.
     pub fn stage(&self) -> io::Result<Staging> {
-        todo!()
+        Staging::new(&self.0.state)
     }
 
     /// The file in `.enjambre/partial/` that holds what is here of `content`; made where there is none.
@@ -142,8 +219,7 @@ impl Share {
     /// # Errors
     /// When it cannot be opened, or another download of the same content has it.
     pub fn partial(&self, content: &ContentId) -> io::Result<Partial> {
-        let _ = content;
-        todo!()
+        Partial::open(&self.0.state, content)
     }
 
     /// Gives a staged file its name: folders on the way are made, the name appears whole or not at
@@ -152,8 +228,7 @@ impl Share {
     /// # Errors
     /// When another content has that name, or the name cannot be made.
     pub fn publish(&self, staged: Staged, path: &SharePath) -> Result<Published, PublishError> {
-        let _ = (staged, path);
-        todo!()
+        staged.publish(path)
     }
 }
 
@@ -163,110 +238,12 @@ pub struct SharedFile {
     pub entry: Entry,
     /// To be read with an offset of the reader's own.
     pub file: File,
+    stamp: Stamp,
 }
 
 impl SharedFile {
     /// Whether the file is still what was hashed. To be asked after the last read and before the last bytes go out.
     pub fn is_unchanged(&self) -> bool {
-        todo!()
+        Stamp::read(&self.file).is_ok_and(|stamp| stamp == self.stamp)
     }
-}
-
-/// A file that is being written and hashed; it vanishes when it is dropped.
-pub struct Staging {}
-
-impl Write for Staging {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = bytes;
-        todo!()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Staging {
-    /// Ends the writing: the bytes are on disk when this returns.
-    ///
-    /// # Errors
-    /// When they cannot be brought there.
-    pub fn finish(self) -> io::Result<Staged> {
-        todo!()
-    }
-}
-
-/// A whole file without a name yet; it vanishes when it is dropped.
-pub struct Staged {}
-
-impl Staged {
-    /// What it holds.
-    pub fn entry(&self) -> &Entry {
-        todo!()
-    }
-}
-
-/// A download's file; it stays when it is dropped, for the download to go on later.
-pub struct Partial {}
-
-impl Partial {
-    /// Reads at an offset, as `pread`.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let _ = (bytes, offset);
-        todo!()
-    }
-
-    /// Writes all of `bytes` at an offset.
-    ///
-    /// # Errors
-    /// The system's; a full disk among them.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let _ = (bytes, offset);
-        todo!()
-    }
-
-    /// The ranges of the file, in order, that may hold data (holes left out), up to `size`.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn data(&self, size: u64) -> io::Result<Vec<std::ops::Range<u64>>> {
-        let _ = size;
-        todo!()
-    }
-
-    /// The whole file, verified by the caller piece by piece: brought to disk, cut to its size and
-    /// ready to be published under its name.
-    ///
-    /// # Errors
-    /// When the bytes cannot be brought to disk.
-    pub fn into_staged(self, entry: Entry, pieces: &PieceList) -> io::Result<Staged> {
-        let _ = (entry, pieces);
-        todo!()
-    }
-
-    /// Removes the file.
-    pub fn discard(self) {
-        todo!()
-    }
-}
-
-/// What publishing did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// The name is new.
-    New,
-    /// The name was there with the same content.
-    Same,
-}
-
-/// Why a file could not be published.
-#[derive(Debug)]
-pub enum PublishError {
-    /// The name is taken by another content, or by something that is no file.
-    Conflict,
-    /// Something else stood in the way; a sentence.
-    Io(io::Error),
 }

@@ -1,0 +1,133 @@
+//! `search`, `list`, `leave`, `help`, and which command a line is.
+
+use std::io::{IsTerminal, stdout};
+
+use super::{Console, Next, progress::files_text, text, words};
+use crate::{
+    limits,
+    name::SharePath,
+    peer::{
+        link::Found,
+        share::{Entry, Hashing},
+    },
+    say,
+};
+
+const HELP: &str = "\
+search <text>                   files whose path contains the text, or matches it where it has * or ?
+get <path or id> [<new path>]   fetch a file into the own folder and offer it from then on
+list                            the own files
+leave                           say good-bye, finish what is being served, end
+help                            this text
+Quote a path that has blanks: get 'my notes.txt'. From a pipe or a file, results are lines with tabs.";
+
+impl Console {
+    /// Carries out the command on a line that is not blank.
+    pub(super) fn command(&mut self, line: &str) -> Next {
+        let line = line.trim_start();
+        let verb = line.split_ascii_whitespace().next().unwrap_or_default();
+        if verb == "search" {
+            // The text is whatever stands behind the blank: a search needs no quotes.
+            self.search(line[verb.len()..].get(1..).unwrap_or_default());
+            return Next::Command;
+        }
+        let words = match words::split(line) {
+            Ok(words) => words,
+            Err(error) => {
+                self.fail(error);
+                return Next::Command;
+            }
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words[..] {
+            ["get", what] => self.get(what, None),
+            ["get", what, target] => self.get(what, Some(target)),
+            ["get", ..] => self.fail("get takes a path or a content id, and maybe a new path: get notes.txt"),
+            ["list"] => self.list(),
+            ["help"] => say(HELP),
+            ["leave"] => return Next::Leave,
+            ["list" | "help" | "leave", ..] => self.fail(format_args!("{} stands alone on its line", words[0])),
+            _ => self.fail(format_args!("unknown command `{verb}`: the commands are search, get, list, leave, help")),
+        }
+        Next::Command
+    }
+
+    fn search(&mut self, text: &str) {
+        if text.trim().is_empty() {
+            return self.fail("search needs a text: search notes");
+        }
+        let (found, more) = match self.link.search(text, false) {
+            Ok(answer) => answer,
+            Err(error) => return self.fail(error),
+        };
+        if found.is_empty() {
+            say("nothing found");
+        } else if stdout().is_terminal() {
+            let row = |row: &Found| {
+                vec![text::size(row.size), row.sources.to_string(), row.path.to_string(), row.content.to_string()]
+            };
+            let rows: Vec<_> = found.iter().map(row).collect();
+            self.put(&text::table(&["size", "sources", "path", "content id"], &rows));
+        } else {
+            self.put(&found.iter().map(result_line).collect::<String>());
+        }
+        if more {
+            say("there is more: search for a longer text to see it");
+        }
+    }
+
+    fn list(&mut self) {
+        let is_terminal = stdout().is_terminal();
+        let mut rows = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.share.list(after.as_ref(), limits::LIST_PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            if is_terminal {
+                let row = |(path, Entry { content, size }): (SharePath, Entry)| {
+                    vec![text::size(size), path.to_string(), content.to_string()]
+                };
+                rows.extend(page.into_iter().map(row));
+            } else {
+                let line =
+                    |(path, Entry { content, size }): &(SharePath, Entry)| format!("{content}\t{size}\t{path}\n");
+                self.put(&page.iter().map(line).collect::<String>());
+            }
+        }
+        if is_terminal {
+            self.put(&text::table(&["size", "path", "content id"], &rows));
+            let (files, bytes) = self.share.totals();
+            say(format_args!("{}, {}", files_text(files), text::size(bytes)));
+        }
+        if let Some(Hashing { files, .. }) = self.share.hashing() {
+            say(format_args!("{} still to be hashed", files_text(files)));
+        }
+    }
+}
+
+/// One row for a script: content id, size, number of sources, path, source ids. A path holds no tab.
+fn result_line(found: &Found) -> String {
+    let Found { path, content, size, sources, source_ids } = found;
+    let ids: Vec<_> = source_ids.iter().map(|peer| peer.as_str()).collect();
+    format!("{content}\t{size}\t{sources}\t{path}\t{}\n", ids.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::ContentId;
+
+    #[test]
+    fn a_search_row_has_five_columns() {
+        let content = ContentId::of(b"");
+        let found = Found {
+            path: "a b/c".parse().unwrap(),
+            content,
+            size: 7,
+            sources: 2,
+            source_ids: vec!["p1".parse().unwrap(), "p2".parse().unwrap()],
+        };
+        assert_eq!(result_line(&found), format!("{content}\t7\t2\ta b/c\tp1,p2\n"));
+    }
+}

@@ -1,0 +1,221 @@
+//! `get`: which content is meant, and what stands where it should go.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Console, progress::Meter, text};
+use crate::{
+    content::ContentId,
+    limits,
+    name::{PeerId, SharePath},
+    peer::{
+        link::{Found, Link},
+        share::{Entry, Lookup},
+        swarm::{Fetcher, Getter, Report},
+    },
+    say,
+};
+
+impl Console {
+    pub(super) fn get(&mut self, what: &str, target: Option<&str>) {
+        let target = match target.map(str::parse::<SharePath>).transpose() {
+            Ok(target) => target,
+            Err(error) => return self.fail(format_args!("{}: {error}", target.unwrap_or_default())),
+        };
+        match resolve(&self.link, what, target.is_some()) {
+            Ok(Wanted::Content(id, path)) => {
+                let Some(path) = target.or(path) else {
+                    return self.fail(format_args!("{what} has no name: give a path, as in `get {what} notes.txt`"));
+                };
+                if let Err(error) = self.fetch(&id, &path, &Fetcher::default()) {
+                    self.fail(error);
+                }
+            }
+            Ok(Wanted::Matches(matches, more)) => {
+                let fetcher = Fetcher::default();
+                for (path, rows) in matches {
+                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path, &fetcher));
+                    if let Err(error) = done {
+                        self.fail(error);
+                    }
+                }
+                if more {
+                    self.fail(format_args!(
+                        "more files match {what} than the tracker names at once: get the rest with a narrower pattern"
+                    ));
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Brings a content to a path, and prints the result.
+    fn fetch(&mut self, id: &ContentId, path: &SharePath, fetcher: &Fetcher) -> Result<(), String> {
+        let size = match self.what_stands_at(path) {
+            Lookup::Known(Entry { content, size }) if content == *id => {
+                say(format_args!("{path} is here already"));
+                size
+            }
+            Lookup::Known(_) => {
+                return Err(format!("{path} is here with other content: give a new path, as in `get {id} <new path>`"));
+            }
+            Lookup::Unhashed => {
+                return Err(format!("{path} is here and not hashed yet: try again in a while, or give a new path"));
+            }
+            Lookup::Absent => {
+                let meter = Meter::new(path.as_str());
+                let link = &self.link;
+                let locate = |id: &_| link.locate(id).map(|located| located.sources);
+                let (share, peer, zone) = (&self.share, &self.peer, &self.zone);
+                let getter = Getter { share, peer, zone, locate: &locate, fetcher, watch: &meter };
+                let report = getter.get(id, path).map_err(|error| format!("{path}: {error}"))?;
+                say(account(path, &report));
+                // So that whatever a script does next finds this peer among the sources.
+                self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
+                report.size
+            }
+        };
+        self.put(&format!("{id}\t{size}\t{path}\n"));
+        Ok(())
+    }
+
+    /// What stands at a path; a file that is not hashed is given a moment.
+    fn what_stands_at(&self, path: &SharePath) -> Lookup {
+        let deadline = Instant::now() + limits::UNHASHED_TIME;
+        loop {
+            match self.share.look_up(path) {
+                Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// What a `get` is about.
+enum Wanted {
+    /// One content, and its path where there is one.
+    Content(ContentId, Option<SharePath>),
+    /// What a pattern matches, by path; and whether there are more.
+    Matches(BTreeMap<SharePath, Vec<Found>>, bool),
+}
+
+/// Finds out what `what` names: an id, else a path, else a pattern.
+fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> {
+    if let Ok(id) = what.parse::<ContentId>() {
+        if has_target {
+            return Ok(Wanted::Content(id, None));
+        }
+        let paths = link.locate(&id).map_err(|error| error.to_string())?.paths;
+        return match &paths[..] {
+            [] => Err(format!("nobody offers {id} now")),
+            [path] => Ok(Wanted::Content(id, Some(path.clone()))),
+            several => {
+                let mut error = format!("{id} goes by several paths: say which, as in `get {id} {}`", several[0]);
+                for path in several {
+                    let _ = write!(error, "\n  {path}");
+                }
+                Err(error)
+            }
+        };
+    }
+    let path = what.parse::<SharePath>();
+    if let Ok(path) = &path {
+        let (rows, _) = link.search(what, true).map_err(|error| error.to_string())?;
+        let rows: Vec<_> = rows.into_iter().filter(|row| row.path == *path).collect();
+        if !rows.is_empty() {
+            return Ok(Wanted::Content(one_content(what, &rows)?, Some(path.clone())));
+        }
+    }
+    if !what.contains(['*', '?']) {
+        return Err(match path {
+            Ok(_) => format!("nobody offers {what} now: `search` finds files by a part of their path"),
+            Err(error) => format!("{what}: {error}"),
+        });
+    }
+    let (rows, more) = link.search(what, false).map_err(|error| error.to_string())?;
+    let mut matches = BTreeMap::<SharePath, Vec<Found>>::new();
+    for row in rows {
+        matches.entry(row.path.clone()).or_default().push(row);
+    }
+    match matches.pop_first() {
+        None => Err(format!("nothing matches {what} now")),
+        Some((path, rows)) if matches.is_empty() && !more => {
+            Ok(Wanted::Content(one_content(path.as_str(), &rows)?, Some(path)))
+        }
+        Some(_) if has_target => {
+            Err(format!("{what} matches several files: they cannot all go to one path, leave it out"))
+        }
+        Some((path, rows)) => {
+            matches.insert(path, rows);
+            Ok(Wanted::Matches(matches, more))
+        }
+    }
+}
+
+/// The content that a path names, where it names one.
+fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, String> {
+    let mut contents = BTreeMap::new();
+    for row in rows {
+        contents.entry(row.content).or_insert(row);
+    }
+    if contents.len() == 1 {
+        return Ok(rows[0].content);
+    }
+    let mut error = format!("{path} names {} contents: get one by its id, as in `get <id> {path}`", contents.len());
+    for (id, row) in contents {
+        let ids: Vec<_> = row.source_ids.iter().map(PeerId::as_str).collect();
+        let _ = write!(error, "\n  {id}  {}  {}", text::size(row.size), ids.join(","));
+    }
+    Err(error)
+}
+
+fn account(path: &SharePath, report: &Report) -> String {
+    let speed = text::speed(report.size, report.time);
+    let sources: Vec<_> = report.sources.iter().map(PeerId::as_str).collect();
+    match &report.copied {
+        Some(from) => format!("copied {path} from the own {from}: {speed}"),
+        None if sources.is_empty() => format!("made {path} of what was here: {speed}"),
+        None => format!("fetched {path} from {}: {speed}", sources.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, content: &[u8], size: u64) -> Found {
+        let source_ids = vec!["p1".parse().unwrap()];
+        Found { path: path.parse().unwrap(), content: ContentId::of(content), size, sources: 1, source_ids }
+    }
+
+    #[test]
+    fn a_path_with_several_contents_is_listed_and_one_with_several_sizes_is_not() {
+        let a = ContentId::of(b"a");
+        assert_eq!(one_content("x", &[found("x", b"a", 1), found("x", b"a", 2)]), Ok(a));
+        let error = one_content("x", &[found("x", b"a", 1), found("x", b"b", 2)]).unwrap_err();
+        assert!(error.starts_with("x names 2 contents") && error.contains(&format!("\n  {a}  1 byte  p1")), "{error}");
+    }
+
+    #[test]
+    fn an_account_names_where_the_bytes_came_from() {
+        let path = "a".parse().unwrap();
+        let report = |sources: &[&str], copied: Option<&str>| Report {
+            size: 1 << 20,
+            sources: sources.iter().map(|peer| peer.parse().unwrap()).collect(),
+            copied: copied.map(|path| path.parse().unwrap()),
+            fetched: 0,
+            time: Duration::from_secs(1),
+        };
+        for (report, text) in [
+            (report(&["p1", "p2"], None), "fetched a from p1, p2: 1.0 MiB in 1.0 s (1.0 MiB/s)"),
+            (report(&[], Some("b")), "copied a from the own b: 1.0 MiB in 1.0 s (1.0 MiB/s)"),
+            (report(&[], None), "made a of what was here: 1.0 MiB in 1.0 s (1.0 MiB/s)"),
+        ] {
+            assert_eq!(account(&path, &report), text);
+        }
+    }
+}

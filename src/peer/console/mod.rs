@@ -1,0 +1,182 @@
+//! The commands on stdin. Results go to stdout, everything meant for a person's eye to stderr.
+
+mod commands;
+mod get;
+mod progress;
+mod text;
+mod words;
+
+pub use progress::report_hashing;
+
+use std::{
+    io::{self, BufRead, IsTerminal, Read, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    limits,
+    name::{PeerId, Zone},
+    peer::{link::Link, share::Share},
+    say,
+};
+
+/// Carries commands out, one after the other.
+pub struct Console {
+    share: Share,
+    link: Link,
+    peer: PeerId,
+    zone: Zone,
+    /// Some command has failed.
+    failed: bool,
+    /// The first command has waited for the swarm to know this peer.
+    settled: bool,
+}
+
+/// What comes after a command.
+enum Next {
+    Command,
+    Leave,
+}
+
+impl Console {
+    /// A console of the peer `peer` in `zone`.
+    pub fn new(share: Share, link: Link, peer: PeerId, zone: Zone) -> Self {
+        Self { share, link, peer, zone, failed: false, settled: false }
+    }
+
+    /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None
+    /// when a file or a pipe ends, after which the peer goes on serving.
+    pub fn run(mut self) -> Option<u8> {
+        let stdin = io::stdin().lock();
+        let is_terminal = stdin.is_terminal();
+        if is_terminal {
+            say("type `help` for the commands, `leave` to end");
+        }
+        let next = self.run_on(stdin, is_terminal);
+        match next {
+            Next::Leave if is_terminal => Some(0),
+            Next::Leave => Some(self.failed.into()),
+            Next::Command if is_terminal => Some(0),
+            Next::Command => None,
+        }
+    }
+
+    fn run_on(&mut self, mut input: impl BufRead, is_terminal: bool) -> Next {
+        let mut line = Vec::new();
+        loop {
+            if is_terminal {
+                wait_for_foreground();
+            }
+            match read_line(&mut input, &mut line) {
+                Line::Text => {}
+                Line::TooLong => {
+                    self.fail(format_args!("a command is at most {} bytes long", limits::COMMAND_BYTES));
+                    continue;
+                }
+                Line::End => return Next::Command,
+            }
+            match str::from_utf8(&line) {
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => {
+                    if !is_terminal && !self.settled {
+                        self.settle();
+                    }
+                    if let Next::Leave = self.command(text) {
+                        return Next::Leave;
+                    }
+                }
+                Err(_) => self.fail("a command is UTF-8"),
+            }
+        }
+    }
+
+    /// Gives the swarm a moment to know this peer, so that a script's first command finds it there.
+    fn settle(&mut self) {
+        self.settled = true;
+        let deadline = Instant::now() + limits::SETTLE_TIME;
+        while self.share.hashing().is_some() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.link.wait_settled(deadline);
+    }
+
+    fn fail(&mut self, error: impl std::fmt::Display) {
+        self.failed = true;
+        say(format_args!("error: {error}"));
+    }
+
+    /// Writes results to stdout.
+    fn put(&mut self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            self.fail(format_args!("cannot write the result to stdout: {error}"));
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Text,
+    TooLong,
+    End,
+}
+
+/// Reads one line, without its end. A line that is too long is read to its end and dropped. Input
+/// that cannot be read has ended.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Line {
+    line.clear();
+    let mut result = Line::Text;
+    loop {
+        let begun = line.len();
+        let room = (limits::COMMAND_BYTES + 1 - begun) as u64;
+        match input.by_ref().take(room).read_until(b'\n', line) {
+            Ok(0) | Err(_) if begun == 0 && result == Line::Text => return Line::End,
+            Ok(0) | Err(_) => return result,
+            Ok(_) if line.ends_with(b"\n") => {
+                line.pop();
+                line.pop_if(|last| *last == b'\r');
+                return result;
+            }
+            Ok(_) if line.len() > limits::COMMAND_BYTES => {
+                line.clear();
+                result = Line::TooLong;
+            }
+            // The input's last line has no end.
+            Ok(_) => {}
+        }
+    }
+}
+
+/// A process in the background that reads from its terminal is stopped, and would serve nobody; so
+/// `peer … &` waits here until it is brought back.
+fn wait_for_foreground() {
+    let own = rustix::process::getpgrp();
+    while rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != own) {
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_the_last_needs_no_end() {
+        let long = "x".repeat(limits::COMMAND_BYTES);
+        let input = format!("a b\r\n\n{long}\n{long}x\n{long}{long}{long}\nlast");
+        let mut input = input.as_bytes();
+        let mut next = || {
+            let mut line = Vec::new();
+            let kind = read_line(&mut input, &mut line);
+            (kind, String::from_utf8(line).unwrap())
+        };
+        assert_eq!(next(), (Line::Text, "a b".into()));
+        assert_eq!(next(), (Line::Text, String::new()));
+        assert_eq!(next(), (Line::Text, long.clone()));
+        assert_eq!(next().0, Line::TooLong);
+        assert_eq!(next().0, Line::TooLong);
+        assert_eq!(next(), (Line::Text, "last".into()));
+        assert_eq!(next().0, Line::End);
+    }
+}

@@ -1,0 +1,148 @@
+//! What a person sees while something takes long.
+
+use std::{
+    io::{IsTerminal, stderr},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::text;
+use crate::{
+    limits,
+    peer::{
+        share::{Hashing, Share},
+        swarm::Watch,
+    },
+    say, show,
+};
+
+/// Shows how a download goes, on a terminal in place.
+pub(super) struct Meter {
+    name: String,
+    is_terminal: bool,
+    began: Instant,
+    /// When a line was last shown, and the bytes that were here when the first one came.
+    last: Mutex<(Instant, Option<u64>)>,
+}
+
+impl Meter {
+    pub(super) fn new(name: &str) -> Self {
+        let began = Instant::now();
+        let name = text::shortened(name, 30);
+        Self { name, is_terminal: stderr().is_terminal(), began, last: Mutex::new((began, None)) }
+    }
+}
+
+impl Watch for Meter {
+    fn progress(&self, done: u64, size: u64) {
+        if !self.is_terminal {
+            return;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = *last.1.get_or_insert(done);
+        if last.0.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        last.0 = Instant::now();
+        let percent = (done as f64 / size.max(1) as f64 * 100.0) as u64;
+        let rate = done.saturating_sub(from) as f64 / self.began.elapsed().as_secs_f64();
+        let left = if rate > 0.0 { (size.saturating_sub(done) as f64 / rate) as u64 } else { 0 };
+        let (done, size, rate) = (text::size(done), text::size(size), text::size(rate as u64));
+        show(format_args!("{}: {percent}%, {done} of {size}, {rate}/s, {left} s left", self.name));
+    }
+
+    fn note(&self, line: &str) {
+        say(line);
+    }
+}
+
+/// Starts a thread that tells of hashing that takes long.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn report_hashing(share: Share) -> std::io::Result<()> {
+    let is_terminal = stderr().is_terminal();
+    let interval = if is_terminal { Duration::from_secs(1) } else { limits::HASHING_REPORT_TIME };
+    thread::Builder::new().name("hashing".into()).stack_size(64 << 10).spawn(move || {
+        let mut reporter = Reporter { interval, state: State::Idle };
+        loop {
+            match reporter.step(Instant::now(), share.hashing()) {
+                Some(Line::Left(line)) if is_terminal => show(line),
+                Some(Line::Left(line)) => say(line),
+                Some(Line::Done) => {
+                    let (files, bytes) = share.totals();
+                    say(format_args!("hashing: done, {} shared, {}", files_text(files), text::size(bytes)));
+                }
+                None => {}
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    })?;
+    Ok(())
+}
+
+/// Decides what to say about hashing, and when.
+struct Reporter {
+    interval: Duration,
+    state: State,
+}
+
+enum State {
+    Idle,
+    /// Busy since then, nothing said.
+    Quiet(Instant),
+    /// Last said then.
+    Told(Instant),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Left(String),
+    Done,
+}
+
+impl Reporter {
+    fn step(&mut self, now: Instant, hashing: Option<Hashing>) -> Option<Line> {
+        let Some(hashing) = hashing else {
+            let was = std::mem::replace(&mut self.state, State::Idle);
+            return matches!(was, State::Told(_)).then_some(Line::Done);
+        };
+        let due = match self.state {
+            State::Idle => {
+                self.state = State::Quiet(now);
+                false
+            }
+            State::Quiet(since) => now - since >= limits::HASHING_QUIET_TIME,
+            State::Told(last) => now - last >= self.interval,
+        };
+        due.then(|| {
+            self.state = State::Told(now);
+            Line::Left(format!("hashing: {}, {} left", files_text(hashing.files), text::size(hashing.bytes)))
+        })
+    }
+}
+
+pub(super) fn files_text(files: usize) -> String {
+    format!("{files} file{}", if files == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_long_hashing_is_told_of_and_its_end_then_too() {
+        let start = Instant::now();
+        let mut reporter = Reporter { interval: Duration::from_secs(10), state: State::Idle };
+        let busy = Some(Hashing { files: 2, bytes: 3 << 30 });
+        let mut told = |second, hashing| reporter.step(start + Duration::from_secs(second), hashing);
+        assert_eq!([told(0, busy), told(1, busy), told(1, None)], [None, None, None], "short");
+        assert_eq!([told(10, busy), told(11, busy)], [None, None]);
+        assert_eq!(told(12, busy), Some(Line::Left("hashing: 2 files, 3.0 GiB left".into())));
+        assert_eq!([told(13, busy), told(21, busy)], [None, None]);
+        assert!(told(22, busy).is_some());
+        assert_eq!(told(23, None), Some(Line::Done));
+        assert_eq!(told(24, None), None);
+    }
+}

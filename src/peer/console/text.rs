@@ -1,0 +1,96 @@
+//! How sizes, times and tables look to a person. Pure.
+
+use std::time::Duration;
+
+/// Bytes in binary units, three digits or so: `999 bytes`, `1.2 KiB`, `34 GiB`.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
+    }
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    // What would be printed as 1024 is 1.0 of the next unit.
+    while value >= 1023.5 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$} {}", units[unit])
+}
+
+/// `34 MiB in 1.2 s (28 MiB/s)`.
+pub(super) fn speed(bytes: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let rate = if seconds > 0.0 { bytes as f64 / seconds } else { 0.0 };
+    format!("{} in {seconds:.1} s ({}/s)", size(bytes), size(rate as u64))
+}
+
+/// Rows under a head, each column as wide as it needs; the first is aligned to the right. Every row
+/// has as many cells as the head.
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let mut widths = vec![0; head.len()];
+    for row in rows.iter().chain([&head]) {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in [&head].into_iter().chain(rows) {
+        let mut line = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            let cell = if column == 0 { format!("{cell:>width$}") } else { format!("  {cell:width$}") };
+            line.push_str(&cell);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// At most `width` characters of a name: its end, which tells most.
+pub(super) fn shortened(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    if length <= width {
+        return name.to_owned();
+    }
+    let end: String = name.chars().skip(length + 1 - width).collect();
+    format!("…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_unit_a_person_would_choose() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (10 << 10, "10 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(speed(10 << 20, Duration::from_secs(2)), "10 MiB in 2.0 s (5.0 MiB/s)");
+        assert_eq!(speed(0, Duration::ZERO), "0 bytes in 0.0 s (0 bytes/s)");
+    }
+
+    #[test]
+    fn columns_stand_below_one_another() {
+        let rows = [["1 byte", "é"], ["10 bytes", "bcd"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(table(&["size", "path"], &rows), "    size  path\n  1 byte  é\n10 bytes  bcd\n");
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_end() {
+        assert_eq!(shortened("notes.txt", 9), "notes.txt");
+        assert_eq!(shortened("é/notes.txt", 6), "…s.txt");
+    }
+}

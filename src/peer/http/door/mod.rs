@@ -1,0 +1,301 @@
+//! The door: the listener in front of tiny_http, and all of TCP that the peer's HTTP side knows.
+//!
+//! tiny_http 0.12 is not safe on a public socket: a `Content-Length` can make it abort, it has no
+//! time-outs and no limits, and it reads some requests otherwise than others do (ARCHITECTURE.md
+//! has the list). So the door owns the port. Each connection has a thread here, which reads a head
+//! within limits, refuses what is not strictly framed, and writes the head anew, without a body,
+//! to tiny_http on a private Unix socket. The routes behind it answer with a head and small bytes,
+//! or leave at the [`Desk`] what else is to be done: a range of a file to send, the body to read.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::answer::{Answer, reason};
+use crate::limits;
+use body::Body;
+use head::{Framing, Head};
+use inner::{Inner, InnerAnswer};
+use slots::{Slot, Slots};
+use wire::{NoHead, Wire};
+
+pub(super) use inner::EXCHANGE;
+
+mod body;
+mod head;
+mod inner;
+mod send;
+mod slots;
+mod wire;
+
+/// Where the routes leave what a connection's thread is to do, by the number of the exchange.
+#[derive(Default)]
+pub(super) struct Desk {
+    next: AtomicU64,
+    exchanges: Mutex<HashMap<u64, (About, Option<Leave>)>>,
+}
+
+/// What the routes may know of a request beyond its head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    /// The body's length, where it has one from the start; zero where there is no body.
+    pub(super) length: Option<u64>,
+    /// The request was parked and is asked for the second time: do not park it again.
+    pub(super) was_parked: bool,
+}
+
+/// What is to be done beside, or in place of, sending tiny_http's answer.
+pub(super) enum Leave {
+    /// Send this range of a file as the body of the answer.
+    File(Box<dyn Promised + Send>, Range<u64>),
+    /// Read the body and answer with what this gives; tiny_http's answer is dropped.
+    Work(Box<dyn FnOnce(&mut (dyn Read + Send)) -> Answer + Send>),
+    /// Wait in this, then ask the routes again; tiny_http's answer is dropped.
+    Park(Box<dyn FnOnce() + Send>),
+}
+
+/// A file whose bytes were promised in an answer.
+pub(super) trait Promised {
+    /// The file, to be read with offsets of the reader's own.
+    fn file(&self) -> &File;
+    /// Whether it still is what the answer promised. Asked after the last read and before the last
+    /// bytes go out.
+    fn is_unchanged(&self) -> bool;
+    /// All that was promised has gone out.
+    fn sent(&self) {}
+}
+
+impl Desk {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (About, Option<Leave>)>> {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, about: About) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(number, (about, None));
+        number
+    }
+
+    fn close(&self, number: u64) -> Option<Leave> {
+        self.lock().remove(&number)?.1
+    }
+
+    /// What is known of an exchange that is under way.
+    pub(super) fn about(&self, number: u64) -> Option<About> {
+        self.lock().get(&number).map(|(about, _)| *about)
+    }
+
+    /// Leaves something to do.
+    pub(super) fn leave(&self, number: u64, leave: Leave) {
+        if let Some((_, left)) = self.lock().get_mut(&number) {
+            *left = Some(leave);
+        }
+    }
+}
+
+/// The open door.
+pub(super) struct Door {
+    listener: TcpListener,
+    inner: Inner,
+    desk: Arc<Desk>,
+    slots: Arc<Slots>,
+    is_closing: AtomicBool,
+}
+
+impl Door {
+    /// Opens the door: accepts on `listener`, and asks the tiny_http that listens on `socket`.
+    pub(super) fn open(listener: TcpListener, socket: PathBuf, desk: Arc<Desk>) -> io::Result<Arc<Self>> {
+        let inner = Inner::connect(socket)?;
+        let slots = Arc::default();
+        let door = Arc::new(Self { listener, inner, desk, slots, is_closing: AtomicBool::new(false) });
+        let accepting = Arc::clone(&door);
+        thread::Builder::new()
+            .name("door".into())
+            .stack_size(limits::CONNECTION_STACK)
+            .spawn(move || accepting.accept())?;
+        Ok(door)
+    }
+
+    /// Accepts no more, closes connections that wait, and gives the others until `deadline`.
+    pub(super) fn close(&self, deadline: Instant) {
+        self.is_closing.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        self.slots.close(deadline);
+    }
+
+    fn accept(self: &Arc<Self>) {
+        while !self.is_closing.load(Ordering::SeqCst) {
+            match self.listener.accept() {
+                Ok((stream, from)) => self.admit(stream, from),
+                Err(_) if self.is_closing.load(Ordering::SeqCst) => return,
+                // Whatever it was (a client that is gone, no descriptors left), the next one is
+                // accepted, a moment later, when the most patient client has made room.
+                Err(_) => {
+                    self.slots.make_room();
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let stream = Arc::new(stream);
+        let from = match from.ip() {
+            IpAddr::V6(ip) => ip.to_canonical(),
+            ip => ip,
+        };
+        // Small answers must not wait for an acknowledgement of the ones before.
+        let _ = stream.set_nodelay(true);
+        let _ = stream.set_write_timeout(Some(limits::STALL_TIME));
+        let Some(slot) = self.slots.admit(&stream, from) else { return turn_away(&stream) };
+        let door = Arc::clone(self);
+        let for_thread = Arc::clone(&stream);
+        let serve = move || door.serve(&for_thread, &slot);
+        let thread = thread::Builder::new().name("connection".into()).stack_size(limits::CONNECTION_STACK).spawn(serve);
+        if thread.is_err() {
+            turn_away(&stream);
+        }
+    }
+
+    /// Serves one connection to its end.
+    fn serve(&self, stream: &TcpStream, slot: &Slot) {
+        let mut wire = Wire::new(stream);
+        let mut idle = limits::HEAD_TIME;
+        loop {
+            let head = match wire.read_head(idle) {
+                Ok(head) => head,
+                Err(NoHead::Over) => return,
+                Err(NoHead::Refused(answer)) => {
+                    if wire.send(&whole(&answer, false, true)).is_ok() {
+                        wire.linger();
+                    }
+                    return;
+                }
+            };
+            if !slot.set_waiting(false) {
+                return;
+            }
+            match self.exchange(&mut wire, &head) {
+                Ok(After::Kept) => {}
+                Ok(After::Lingering) => return wire.linger(),
+                Err(_) => return,
+            }
+            if !slot.set_waiting(true) {
+                return;
+            }
+            idle = limits::IDLE_TIME;
+        }
+    }
+
+    fn exchange(&self, wire: &mut Wire, head: &Head) -> io::Result<After> {
+        let length = match head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        };
+        let stream = wire.stream();
+        let mut body = Body::new(wire, head.framing, head.expects_continue);
+        let mut about = About { length, was_parked: false };
+        let (answer, left) = loop {
+            let (answer, left) = self.ask(head, about);
+            match left {
+                Some(Leave::Park(wait)) if !about.was_parked => wait(),
+                left => break (answer, left),
+            }
+            about.was_parked = true;
+        };
+        let is_head = head.method == "HEAD";
+        let (answer, file) = match (answer, left) {
+            (Ok(answer), Some(Leave::File(file, range))) => {
+                (Reply::File(answer, range.end - range.start), Some((file, range)))
+            }
+            (Ok(_), Some(Leave::Work(work))) => (Reply::Own(work(&mut body)), None),
+            (Ok(answer), _) => (Reply::Small(answer), None),
+            (Err(_), _) => (Reply::Own(Answer::problem(500, "The request could not be handled.")), None),
+        };
+        let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
+        let bytes = answer.bytes(is_kept, !is_head);
+        match file {
+            Some((file, range)) if !is_head => send::send_file(stream, bytes, &*file, range)?,
+            _ => io::Write::write_all(&mut &*stream, &bytes)?,
+        }
+        Ok(if is_kept { After::Kept } else { After::Lingering })
+    }
+
+    fn ask(&self, head: &Head, about: About) -> (io::Result<InnerAnswer>, Option<Leave>) {
+        let number = self.desk.open(about);
+        let answer = self.inner.ask(head, number);
+        (answer, self.desk.close(number))
+    }
+}
+
+/// What becomes of a connection after an exchange.
+enum After {
+    /// The next request may come.
+    Kept,
+    /// It ends, gently.
+    Lingering,
+}
+
+/// An answer, by who made it.
+enum Reply {
+    /// The door, or work it was given.
+    Own(Answer),
+    /// tiny_http, body and all.
+    Small(InnerAnswer),
+    /// tiny_http its head; a file of this many bytes is the body.
+    File(InnerAnswer, u64),
+}
+
+impl Reply {
+    /// The head, and the body where it is small and wanted.
+    fn bytes(self, is_kept: bool, with_body: bool) -> Vec<u8> {
+        match self {
+            Self::Own(answer) => whole(&answer, is_kept, with_body),
+            Self::Small(answer) => {
+                let mut bytes = head_bytes(answer.status, &answer.lines, answer.length, is_kept);
+                bytes.extend_from_slice(&answer.body);
+                bytes
+            }
+            Self::File(answer, length) => head_bytes(answer.status, &answer.lines, length, is_kept),
+        }
+    }
+}
+
+fn whole(answer: &Answer, is_kept: bool, with_body: bool) -> Vec<u8> {
+    let lines: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut bytes = head_bytes(answer.status, lines.as_bytes(), answer.body.len() as u64, is_kept);
+    if with_body {
+        bytes.extend_from_slice(&answer.body);
+    }
+    bytes
+}
+
+fn head_bytes(status: u16, lines: &[u8], length: u64, is_kept: bool) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {status} {}\r\n", reason(status)).into_bytes();
+    bytes.extend_from_slice(lines);
+    // These two have no body and say nothing of its length (RFC 9110 section 8.6).
+    if !matches!(status, 204 | 304) {
+        bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+    }
+    bytes.extend_from_slice(if is_kept { b"\r\n" } else { b"Connection: close\r\n\r\n" });
+    bytes
+}
+
+/// Tells a client that there is no place for it, without waiting for anything.
+fn turn_away(stream: &TcpStream) {
+    let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
+    let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}

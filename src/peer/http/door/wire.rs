@@ -1,0 +1,165 @@
+//! A client's connection: reads with deadlines, into a small buffer that outlives a request.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use super::head;
+use crate::{limits, peer::http::answer::Answer};
+
+/// A connection and what was read from it and not used yet: at most a head's bytes, since only
+/// heads are read into the buffer. So pipelining costs the client waiting, and nobody memory.
+pub(super) struct Wire<'a> {
+    stream: &'a TcpStream,
+    buffer: Vec<u8>,
+    /// The receive time-out now set, to spare the system call.
+    timeout: Option<Duration>,
+}
+
+/// Why there is no next head.
+pub(super) enum NoHead {
+    /// The client closed, was closed, or was idle for too long: nothing is owed to it.
+    Over,
+    /// To be answered, and the connection closed.
+    Refused(Answer),
+}
+
+impl<'a> Wire<'a> {
+    pub(super) fn new(stream: &'a TcpStream) -> Self {
+        Self { stream, buffer: Vec::new(), timeout: None }
+    }
+
+    pub(super) fn stream(&self) -> &'a TcpStream {
+        self.stream
+    }
+
+    /// Waits for a head, `idle` long for its first byte and [`limits::HEAD_TIME`] for the rest, and
+    /// calls `begun` when the first byte is here.
+    pub(super) fn read_head(&mut self, idle: Duration) -> Result<head::Head, NoHead> {
+        let mut deadline = None;
+        loop {
+            if let Some(end) = head::end(&self.buffer) {
+                let parsed = head::parse(&self.buffer[..end]).map_err(NoHead::Refused);
+                self.buffer.drain(..end);
+                if self.buffer.is_empty() {
+                    // An idle connection holds no memory.
+                    self.buffer = Vec::new();
+                }
+                return parsed;
+            }
+            if self.buffer.len() >= limits::HEAD_BYTES {
+                return Err(NoHead::Refused(Answer::problem(431, "A request's head is at most 16 KiB long.")));
+            }
+            let wait = match deadline {
+                None if self.buffer.is_empty() => idle,
+                None => limits::HEAD_TIME,
+                Some(deadline) => Instant::saturating_duration_since(&deadline, Instant::now()),
+            };
+            match self.fill(wait) {
+                Ok(0) => return Err(NoHead::Over),
+                Ok(_) if deadline.is_none() => deadline = Some(Instant::now() + limits::HEAD_TIME),
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) && !self.buffer.is_empty() => {
+                    return Err(NoHead::Refused(Answer::problem(408, "The request's head took too long to arrive.")));
+                }
+                Err(_) => return Err(NoHead::Over),
+            }
+        }
+    }
+
+    /// Reads more into the buffer.
+    fn fill(&mut self, wait: Duration) -> io::Result<usize> {
+        let mut block = [0; 2048];
+        let room = block.len().min(limits::HEAD_BYTES - self.buffer.len());
+        let read = self.receive(&mut block[..room], wait)?;
+        self.buffer.extend_from_slice(&block[..read]);
+        Ok(read)
+    }
+
+    fn receive(&mut self, bytes: &mut [u8], wait: Duration) -> io::Result<usize> {
+        if wait.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        if self.timeout != Some(wait) {
+            self.stream.set_read_timeout(Some(wait))?;
+            self.timeout = Some(wait);
+        }
+        loop {
+            match (&mut self.stream).read(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Reads bytes of a body: what is buffered first, then from the connection.
+    pub(super) fn read_body(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            return self.receive(bytes, limits::STALL_TIME);
+        }
+        let taken = bytes.len().min(self.buffer.len());
+        bytes[..taken].copy_from_slice(&self.buffer[..taken]);
+        self.buffer.drain(..taken);
+        Ok(taken)
+    }
+
+    /// Reads a line of a body's framing without its CR LF.
+    ///
+    /// # Errors
+    /// When it is longer than `limit`, or has a bare CR or LF.
+    pub(super) fn read_line(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=at).collect();
+                return match line.strip_suffix(b"\r\n") {
+                    Some(line) if line.len() <= limit && !line.contains(&b'\r') => Ok(line.to_vec()),
+                    _ => Err(bad_framing()),
+                };
+            }
+            if self.buffer.len() > limit + 1 {
+                return Err(bad_framing());
+            }
+            if self.fill(limits::STALL_TIME)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Sends all of `bytes`.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stream = self.stream;
+        stream.write_all(bytes)
+    }
+
+    /// Throws away what still comes, until the client closes: bytes left unread when a connection
+    /// is closed would reset it, and the answer on its way might be lost with it (RFC 9112 section 9.6).
+    pub(super) fn linger(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        let deadline = Instant::now() + limits::DRAIN_TIME;
+        let mut block = [0; 4096];
+        loop {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            match self.receive(&mut block, wait) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Whether a transfer that began at `start` and has moved `bytes` drips.
+pub(super) fn is_drip(start: Instant, bytes: u64) -> bool {
+    let lasted = start.elapsed();
+    lasted > limits::STALL_TIME && bytes / lasted.as_secs().max(1) < limits::SLOWEST_RATE
+}
+
+/// Whether a socket's time-out is what ended a call.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+pub(super) fn bad_framing() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the body's framing is broken")
+}

@@ -1,0 +1,73 @@
+//! The peer's HTTP side: the door in front, tiny_http behind it, and the routes.
+
+use std::{
+    fs::File,
+    io,
+    net::TcpListener,
+    os::{fd::AsRawFd, unix::net::UnixListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    share::{Entry, Share},
+    swarm::partial::Downloads,
+};
+use door::{Desk, Door};
+use routes::Routes;
+
+mod answer;
+mod content;
+mod door;
+mod page;
+mod range;
+mod routes;
+mod upload;
+
+/// A Unix socket's path is at most this long (`sun_path` less its NUL, unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// What a peer tells of itself over HTTP, beside its share.
+pub struct Status {
+    /// Its id.
+    pub peer: String,
+    /// Whether the tracker knows it.
+    pub is_joined: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// A peer's HTTP side, serving.
+pub struct Http {
+    door: Arc<Door>,
+    socket: PathBuf,
+    /// Keeps the path through `/proc` good, where the folder's own is too long for a socket.
+    _folder: File,
+}
+
+impl Http {
+    /// Serves `share`, and what `downloads` have gained, to whoever connects to `listener`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's
+    /// private folder.
+    pub fn serve(listener: TcpListener, share: Share, downloads: Downloads, status: Status) -> io::Result<Self> {
+        let folder = File::open(share.private_folder())?;
+        let mut socket = share.private_folder().join("door");
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES {
+            socket = format!("/proc/self/fd/{}/door", folder.as_raw_fd()).into();
+        }
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let desk = Arc::new(Desk::default());
+        routes::start(UnixListener::bind(&socket)?, Routes::new(share, downloads, status, Arc::clone(&desk)))?;
+        Ok(Self { door: Door::open(listener, socket.clone(), desk)?, socket, _folder: folder })
+    }
+
+    /// Accepts nothing more, and lets what is being served come to its end, until `deadline`.
+    pub fn close(&self, deadline: Instant) {
+        self.door.close(deadline);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}

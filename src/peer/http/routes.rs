@@ -1,0 +1,306 @@
+//! The routes: the only tiny_http code. It sees requests without bodies, from the door alone.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::net::UnixListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, Weak},
+    thread,
+};
+
+use serde_json::json;
+use tiny_http::{Header, Request, Response, Server, StatusCode};
+
+use super::{
+    Status,
+    answer::Answer,
+    door::{About, Desk, EXCHANGE, Leave, Promised},
+    page,
+    range::{Asked, Part, decide},
+    upload,
+};
+use crate::{
+    limits,
+    name::SharePath,
+    peer::{
+        share::{Entry, Lookup, Share, SharedFile},
+        swarm::{fresh::Fresh, partial::Downloads},
+    },
+};
+
+/// What the routes answer from.
+pub(super) struct Routes {
+    pub(super) share: Share,
+    pub(super) downloads: Downloads,
+    pub(super) fresh: Arc<Mutex<Fresh>>,
+    status: Status,
+    desk: Arc<Desk>,
+    /// One for each upload under way.
+    uploads: Arc<()>,
+}
+
+/// Starts tiny_http on the socket, and a thread that answers.
+pub(super) fn start(socket: UnixListener, routes: Routes) -> io::Result<()> {
+    let server = Server::from_listener(socket, None).map_err(io::Error::other)?;
+    let answer = move || {
+        while let Ok(request) = server.recv() {
+            routes.respond(request);
+        }
+    };
+    thread::Builder::new().name("routes".into()).stack_size(limits::CONNECTION_STACK).spawn(answer).map(drop)
+}
+
+/// A request as the routes see it.
+pub(super) struct Asking<'a> {
+    request: &'a Request,
+    number: u64,
+    pub(super) about: About,
+}
+
+impl Asking<'_> {
+    fn header(&self, name: &'static str) -> Option<&str> {
+        self.request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
+    }
+
+    pub(super) fn is_get(&self) -> bool {
+        self.request.method() == &tiny_http::Method::Get
+    }
+}
+
+/// What tiny_http is to answer, and what the door is to do beside it.
+pub(super) type Outcome = (Answer, Option<Leave>);
+
+impl Routes {
+    pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
+        Self { share, downloads, fresh: Arc::default(), status, desk, uploads: Arc::new(()) }
+    }
+
+    fn respond(&self, request: Request) {
+        let number = request.headers().iter().find(|header| header.field.equiv(EXCHANGE));
+        let number = number.and_then(|header| header.value.as_str().parse().ok());
+        // The door's first request on a connection belongs to no exchange.
+        let about = number.and_then(|number| self.desk.about(number));
+        let asking = Asking {
+            request: &request,
+            number: number.unwrap_or_default(),
+            about: about.unwrap_or(About { length: Some(0), was_parked: false }),
+        };
+        // tiny_http would lose a thread to each panic.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.route(&asking)));
+        let (answer, leave) =
+            outcome.unwrap_or_else(|_| (Answer::problem(500, "The request could not be handled."), None));
+        if let Some(leave) = leave {
+            self.desk.leave(asking.number, leave);
+        }
+        let headers = answer.headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, value.as_str()).ok());
+        let response = headers.fold(
+            Response::from_data(answer.body)
+                .with_status_code(StatusCode(answer.status))
+                .with_chunked_threshold(usize::MAX),
+            Response::with_header,
+        );
+        let _ = request.respond(response);
+    }
+
+    fn route(&self, asking: &Asking) -> Outcome {
+        let (path, query) = asking.request.url().split_once('?').unwrap_or((asking.request.url(), ""));
+        let method = asking.request.method().as_str();
+        let is_read = matches!(method, "GET" | "HEAD");
+        if let Some(name) = path.strip_prefix("/files/") {
+            return match method {
+                "GET" | "HEAD" => self.file(asking, name),
+                "PUT" => self.put(asking, name),
+                _ => not_allowed("GET, HEAD, PUT"),
+            };
+        }
+        if let Some(rest) = path.strip_prefix("/content/") {
+            return if is_read { self.content(asking, rest, query) } else { not_allowed("GET, HEAD") };
+        }
+        if path == "/upload" {
+            return if method == "POST" { self.upload(asking) } else { not_allowed("POST") };
+        }
+        let answer = match path {
+            "/" => self.page(),
+            "/files" => self.files(query),
+            "/healthz" => Answer::of(200, "text/plain", "ok\n"),
+            "/readyz" if (self.status.is_joined)() => Answer::of(200, "text/plain", "joined\n"),
+            "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
+            _ => return plain(Answer::problem(404, "There is nothing here; / shows what there is.")),
+        };
+        if is_read { plain(answer) } else { not_allowed("GET, HEAD") }
+    }
+
+    fn page(&self) -> Answer {
+        let files = self.share.list(None, limits::LIST_PAGE);
+        let page = page::page(&self.status.peer, &files, self.share.totals().0);
+        Answer::of(200, "text/html; charset=utf-8", page)
+            .with("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+            .with("Cache-Control", "no-cache")
+    }
+
+    /// One page of the share. `next` is there when there may be more, to be asked with `?after=`.
+    fn files(&self, query: &str) -> Answer {
+        let mut after = None;
+        let mut limit = limits::LIST_PAGE;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("after", path)) => match SharePath::from_url(&path.replace("%2F", "/").replace("%2f", "/")) {
+                    Ok(path) => after = Some(path),
+                    Err(error) => return Answer::problem(400, &format!("after={path}: {error}.")),
+                },
+                Some(("limit", number)) => match number.parse() {
+                    Ok(number @ 1..=limits::LIST_PAGE) => limit = number,
+                    _ => return Answer::problem(400, "limit is a number from 1 to 1000."),
+                },
+                _ => return Answer::problem(400, "The parameters of /files are after=PATH and limit=NUMBER."),
+            }
+        }
+        let files = self.share.list(after.as_ref(), limit);
+        let next = files.get(limit - 1).map(|(path, _)| path.as_str());
+        let told: Vec<_> = files
+            .iter()
+            .map(|(path, entry)| {
+                json!({ "path": path.as_str(), "size": entry.size, "content": entry.content.to_string() })
+            })
+            .collect();
+        Answer::json(200, &json!({ "files": told, "next": next })).with("Cache-Control", "no-cache")
+    }
+
+    fn file(&self, asking: &Asking, name: &str) -> Outcome {
+        let path = match SharePath::from_url(name) {
+            Ok(path) => path,
+            Err(error) => return plain(Answer::problem(400, &format!("No file can have this name: {error}."))),
+        };
+        let Some(file) = self.share.read(&path) else {
+            return plain(match self.share.look_up(&path) {
+                Lookup::Absent => Answer::problem(404, "This peer shares no file of that name."),
+                _ => Answer::problem(503, "This file is being hashed; try again soon.").with("Retry-After", "1"),
+            });
+        };
+        let (media_type, disposition) = media_type(path.file_name());
+        let entry = file.entry.clone();
+        send(asking, file, &entry, |answer| {
+            answer
+                .with("Content-Type", media_type)
+                .with("Content-Disposition", format!("{disposition}; {}", path.to_header()))
+                .with("Cache-Control", "no-cache")
+        })
+    }
+
+    fn put(&self, asking: &Asking, name: &str) -> Outcome {
+        let path = match SharePath::from_url(name) {
+            Ok(path) => path,
+            Err(error) => return plain(Answer::problem(400, &format!("The name is refused: {error}."))),
+        };
+        if asking.header("Content-Range").is_some() {
+            // RFC 9110 section 14.5: a part must not be taken for the whole.
+            return plain(Answer::problem(400, "An upload is a whole file; Content-Range is not taken."));
+        }
+        let other_size = |entry: &Entry| asking.about.length.is_some_and(|size| size != entry.size);
+        if let Lookup::Known(entry) = self.share.look_up(&path)
+            && other_size(&entry)
+        {
+            // Of another size it is another content: that is known before a byte is sent.
+            return plain(upload::conflict(&[&path], json!({})));
+        }
+        self.work(move |share, body| upload::put(share, &path, body))
+    }
+
+    fn upload(&self, asking: &Asking) -> Outcome {
+        match asking.header("Content-Type").map(multer::parse_boundary) {
+            Some(Ok(boundary)) => self.work(move |share, body| upload::form(share, boundary, body)),
+            _ => plain(Answer::problem(415, "POST takes multipart/form-data, as `curl -F file=@notes.txt` sends it.")),
+        }
+    }
+
+    /// Has the connection's own thread read the body.
+    fn work(&self, upload: impl FnOnce(&Share, &mut (dyn io::Read + Send)) -> Answer + Send + 'static) -> Outcome {
+        if Arc::weak_count(&self.uploads) >= limits::UPLOADS {
+            return plain(Answer::problem(503, "Too many uploads at once; try again soon.").with("Retry-After", "5"));
+        }
+        let share = self.share.clone();
+        let under_way: Weak<()> = Arc::downgrade(&self.uploads);
+        let work = move |body: &mut (dyn io::Read + Send)| {
+            let answer = upload(&share, body);
+            drop(under_way);
+            answer
+        };
+        (Answer::empty(200), Some(Leave::Work(Box::new(work))))
+    }
+}
+
+pub(super) fn plain(answer: Answer) -> Outcome {
+    (answer, None)
+}
+
+pub(super) fn not_allowed(methods: &str) -> Outcome {
+    plain(Answer::problem(405, &format!("The methods here are {methods}.")).with("Allow", methods))
+}
+
+/// Answers with a file, whole or in part, as the request's conditions have it.
+pub(super) fn send(
+    asking: &Asking,
+    file: impl Promised + Send + 'static,
+    entry: &Entry,
+    describe: impl FnOnce(Answer) -> Answer,
+) -> Outcome {
+    let size = entry.size;
+    let etag = format!("\"{}\"", entry.content);
+    let asked = Asked {
+        range: asking.header("Range"),
+        if_range: asking.header("If-Range"),
+        if_match: asking.header("If-Match"),
+        if_none_match: asking.header("If-None-Match"),
+    };
+    let (status, range) = match decide(&asked, asking.is_get(), &etag, size) {
+        Part::Whole => (200, 0..size),
+        Part::Range(range) => (206, range),
+        Part::NotModified => (304, 0..0),
+        Part::PreconditionFailed => return plain(Answer::problem(412, "The file is not the one you asked for.")),
+        Part::Unsatisfiable => {
+            return plain(
+                Answer::problem(416, &format!("The file has {size} bytes; the range lies behind them."))
+                    .with("Content-Range", format!("bytes */{size}")),
+            );
+        }
+    };
+    let mut answer = describe(Answer::empty(status))
+        .with("ETag", etag)
+        .with("Accept-Ranges", "bytes")
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Content-Security-Policy", "default-src 'none'; sandbox");
+    if status == 206 {
+        answer = answer.with("Content-Range", format!("bytes {}-{}/{size}", range.start, range.end - 1));
+    }
+    if status == 304 {
+        return plain(answer);
+    }
+    (answer, Some(Leave::File(Box::new(file), range)))
+}
+
+impl Promised for SharedFile {
+    fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.is_unchanged()
+    }
+}
+
+/// The media type for a file name, and whether a browser may show it: text and plain images only,
+/// since nothing that runs may run here.
+fn media_type(name: &str) -> (&'static str, &'static str) {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    match extension.as_deref() {
+        Some("txt" | "log" | "md" | "csv" | "json" | "toml" | "yaml" | "yml") => {
+            ("text/plain; charset=utf-8", "inline")
+        }
+        Some("png") => ("image/png", "inline"),
+        Some("jpg" | "jpeg") => ("image/jpeg", "inline"),
+        Some("gif") => ("image/gif", "inline"),
+        Some("webp") => ("image/webp", "inline"),
+        _ => ("application/octet-stream", "attachment"),
+    }
+}

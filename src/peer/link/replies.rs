@@ -1,0 +1,218 @@
+//! What a tracker says, parsed. Rows that break a rule are dropped and counts are cut, so a tracker
+//! that lies does no more harm than one that knows nothing.
+
+use std::{error::Error, net::SocketAddr};
+
+use tonic::{Code, Status};
+
+use crate::{
+    address::is_dialable,
+    content::ContentId,
+    limits,
+    name::{PeerId, SharePath, Zone},
+    proto,
+};
+
+/// One path with one content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The path.
+    pub path: SharePath,
+    /// Its content.
+    pub content: ContentId,
+    /// Its size, as announced.
+    pub size: u64,
+    /// How many peers hold the whole content.
+    pub sources: u32,
+    /// The first of them.
+    pub source_ids: Vec<PeerId>,
+}
+
+/// What the tracker knows of a content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// Names it goes by.
+    pub paths: Vec<SharePath>,
+    /// Who holds it.
+    pub sources: Vec<Source>,
+}
+
+/// A peer that says it holds a content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its id.
+    pub peer: PeerId,
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Its zone.
+    pub zone: Zone,
+    /// The size it announced.
+    pub size: u64,
+}
+
+/// A search's reply.
+pub(super) struct SearchPage {
+    pub(super) found: Vec<Found>,
+    pub(super) more: bool,
+}
+
+impl From<proto::SearchReply> for SearchPage {
+    fn from(reply: proto::SearchReply) -> Self {
+        let more = reply.more || reply.found.len() > limits::SEARCH_RESULTS;
+        let rows = reply.found.into_iter().take(limits::SEARCH_RESULTS);
+        Self { found: rows.filter_map(found).collect(), more }
+    }
+}
+
+fn found(row: proto::Found) -> Option<Found> {
+    let source_ids: Vec<PeerId> =
+        row.source_ids.iter().take(limits::NAMED).filter_map(|peer| peer.parse().ok()).collect();
+    Some(Found {
+        path: row.path.parse().ok()?,
+        content: row.content.as_slice().try_into().ok()?,
+        size: Some(row.size).filter(|size| *size <= limits::CONTENT_BYTES)?,
+        sources: row.sources.max(source_ids.len() as u32),
+        source_ids,
+    })
+}
+
+impl Located {
+    /// With the addresses that may be dialled where the tracker is.
+    pub(super) fn new(reply: proto::LocateReply, tracker_is_local: bool) -> Self {
+        let source = |source: proto::Source| {
+            let address: SocketAddr = source.address.parse().ok()?;
+            (address.port() > 0 && is_dialable(address.ip(), tracker_is_local)).then_some(())?;
+            Some(Source {
+                peer: source.peer_id.parse().ok()?,
+                address,
+                zone: source.zone.parse().unwrap_or_default(),
+                size: Some(source.size).filter(|size| *size <= limits::CONTENT_BYTES)?,
+            })
+        };
+        Self {
+            paths: reply.paths.iter().take(limits::NAMED).filter_map(|path| path.parse().ok()).collect(),
+            sources: reply.sources.into_iter().take(limits::NAMED).filter_map(source).collect(),
+        }
+    }
+}
+
+/// Why a call brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No tracker answered, or something that is none.
+    Away(String),
+    /// Another live peer has the id.
+    Taken(String),
+    /// The token is unknown: join again.
+    Forgotten,
+    /// A newer join of the same identity has the id: do not come back.
+    Superseded,
+    /// A limit of the tracker is reached.
+    Full(String),
+    /// The tracker will not have this, now or later.
+    Never(String),
+}
+
+impl Refusal {
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Away(text) | Self::Taken(text) | Self::Full(text) | Self::Never(text) => text,
+            Self::Forgotten => "it does not know this peer".into(),
+            Self::Superseded => "a newer peer has this id".into(),
+        }
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let text = printable(status.message());
+        match status.code() {
+            Code::AlreadyExists => Self::Taken(text),
+            Code::NotFound => Self::Forgotten,
+            Code::Aborted => Self::Superseded,
+            Code::ResourceExhausted => Self::Full(text),
+            Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
+                Self::Never(text)
+            }
+            // tonic wraps what the system said ("Connection refused") in layers of its own.
+            _ => {
+                let mut cause: &dyn Error = &status;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                let cause = if status.source().is_some() { printable(&cause.to_string()) } else { text };
+                Self::Away(if cause.is_empty() { format!("{:?}", status.code()) } else { cause })
+            }
+        }
+    }
+}
+
+/// A stranger's sentence for a terminal: one line, of bounded length, that moves no cursor and turns
+/// no writing direction round.
+fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let clean: String = text.chars().map(|c| if steers(c) { ' ' } else { c }).take(limits::TRACKER_TEXT).collect();
+    clean.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(path: &str, content: &[u8], size: u64) -> proto::Found {
+        let source_ids = vec!["peer_1".into(), "not an id".into()];
+        proto::Found { path: path.into(), content: content.into(), size, sources: 0, source_ids }
+    }
+
+    #[test]
+    fn rows_that_break_a_rule_are_dropped_and_counts_are_cut() {
+        let good = row("a/b", &[7; 32], 5);
+        let mut rows = vec![
+            row("../b", &[7; 32], 5),
+            row("/etc/passwd", &[7; 32], 5),
+            row("a\tb", &[7; 32], 5),
+            row("a", &[7; 31], 5),
+            row("a", &[7; 32], u64::MAX),
+        ];
+        rows.extend(vec![good; 2 * limits::SEARCH_RESULTS]);
+        let page = SearchPage::from(proto::SearchReply { found: rows, more: false });
+        assert!(page.more);
+        assert_eq!(page.found.len(), limits::SEARCH_RESULTS - 5);
+        assert_eq!(page.found[0].source_ids, ["peer_1".parse().unwrap()]);
+        assert_eq!(page.found[0].sources, 1);
+    }
+
+    #[test]
+    fn addresses_that_nobody_should_dial_are_dropped() {
+        let source =
+            |address: &str| proto::Source { peer_id: "p".into(), address: address.into(), zone: "z z".into(), size: 1 };
+        let addresses =
+            ["10.0.0.1:5000", "127.0.0.1:22", "169.254.169.254:80", "10.0.0.1:0", "host:1", "[fd00::1]:5000"];
+        let reply = proto::LocateReply { paths: vec!["a".into(), "..".into()], sources: addresses.map(source).into() };
+        let located = Located::new(reply, false);
+        assert_eq!(located.paths, ["a".parse().unwrap()]);
+        let addresses: Vec<_> = located.sources.iter().map(|source| source.address.to_string()).collect();
+        assert_eq!(addresses, ["10.0.0.1:5000", "[fd00::1]:5000"]);
+        assert_eq!(located.sources[0].zone, Zone::default());
+    }
+
+    #[test]
+    fn a_refusal_is_read_by_its_code_and_its_text_is_tame() {
+        for (code, refusal) in [
+            (Code::AlreadyExists, Refusal::Taken("x".into())),
+            (Code::NotFound, Refusal::Forgotten),
+            (Code::Aborted, Refusal::Superseded),
+            (Code::ResourceExhausted, Refusal::Full("x".into())),
+            (Code::PermissionDenied, Refusal::Never("x".into())),
+            (Code::InvalidArgument, Refusal::Never("x".into())),
+            (Code::Unavailable, Refusal::Away("x".into())),
+            (Code::Unimplemented, Refusal::Away("x".into())),
+        ] {
+            assert_eq!(Refusal::from(Status::new(code, "x")), refusal);
+        }
+        assert_eq!(printable("\x1b[2Jred\r\nline\u{202e}"), "[2Jred  line");
+        assert_eq!(printable(&"é".repeat(10_000)).chars().count(), limits::TRACKER_TEXT);
+    }
+}

@@ -1,0 +1,273 @@
+//! Files on their way into the share: written and hashed in `.enjambre/`, synced, then given their
+//! name in one step that never replaces anything.
+
+use std::{
+    fmt::Display,
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat_with, statat, unlinkat},
+    io::Errno,
+};
+
+use super::{
+    Entry,
+    hash::{Hashed, hash_now},
+    index::Record,
+    open::{Stamp, is_file},
+    state::State,
+    writeback::WriteBack,
+};
+use crate::{
+    content::{PieceHasher, PieceList},
+    limits,
+    name::SharePath,
+};
+
+/// How often a name may be taken and freed again by others while it is published.
+const TRIES: usize = 8;
+
+/// A file without a name in the share: its name in `.enjambre/`, removed when it is dropped.
+struct Nameless {
+    state: Arc<State>,
+    name: String,
+    is_partial: bool,
+    /// Whether dropping it leaves it where it is.
+    stays: bool,
+}
+
+impl Nameless {
+    fn folder(&self) -> BorrowedFd<'_> {
+        let private = &self.state.private;
+        if self.is_partial { private.partial.as_fd() } else { private.tmp.as_fd() }
+    }
+}
+
+impl Drop for Nameless {
+    fn drop(&mut self) {
+        if !self.stays {
+            let _ = unlinkat(self.folder(), &self.name, AtFlags::empty());
+        }
+    }
+}
+
+/// A file that is being written and hashed; it vanishes when it is dropped.
+pub struct Staging {
+    file: File,
+    hasher: PieceHasher,
+    write_back: WriteBack,
+    nameless: Nameless,
+}
+
+impl Staging {
+    pub(super) fn new(state: &Arc<State>) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&state.private.tmp, &name, flags, Mode::from_raw_mode(0o666))
+            .map_err(|error| told("cannot begin a new file", error))?;
+        let nameless = Nameless { state: state.clone(), name, is_partial: false, stays: false };
+        Ok(Self { file: file.into(), hasher: PieceHasher::default(), write_back: WriteBack::default(), nameless })
+    }
+
+    /// Ends the writing: the bytes are on disk when this returns.
+    ///
+    /// # Errors
+    /// When they cannot be brought there.
+    pub fn finish(self) -> io::Result<Staged> {
+        fsync(&self.file).map_err(|error| told("cannot bring the file to disk", error))?;
+        let size = self.hasher.size();
+        let (content, list) = self.hasher.finish();
+        Ok(Staged { entry: Entry { content, size }, list, file: self.file, nameless: self.nameless })
+    }
+}
+
+impl Write for Staging {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes).map_err(|error| match Errno::from_io_error(&error) {
+            Some(error) if error != Errno::INTR => told("cannot write the file", error),
+            _ => error,
+        })?;
+        let start = self.hasher.size();
+        self.hasher.update(&bytes[..written]);
+        self.write_back.wrote(&self.file, start..self.hasher.size());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A whole file without a name yet; it vanishes when it is dropped.
+///
+/// One that was a download stays where it is when it is dropped or publishing it fails for want of
+/// something that may come back (space, say), so that the download can go on from it.
+pub struct Staged {
+    entry: Entry,
+    list: PieceList,
+    file: File,
+    nameless: Nameless,
+}
+
+impl Staged {
+    /// What it holds.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The file of a download, whole and on disk.
+    pub(super) fn of_partial(state: Arc<State>, file: File, name: String, entry: Entry, list: PieceList) -> Self {
+        Self { entry, list, file, nameless: Nameless { state, name, is_partial: true, stays: true } }
+    }
+
+    /// See [`super::Share::publish`].
+    pub(super) fn publish(mut self, path: &SharePath) -> Result<Published, PublishError> {
+        let state = self.nameless.state.clone();
+        if path.parts().count() > limits::SHARE_DEPTH + 1 {
+            return Err(refused(format!(
+                "cannot make {path}: files more than {} folders deep are not shared",
+                limits::SHARE_DEPTH
+            )));
+        }
+        if state.index(|index| index.len() >= limits::SHARE_FILES && index.get(path).is_none()) {
+            return Err(refused(format!("cannot make {path}: a share holds {} files at most", limits::SHARE_FILES)));
+        }
+        let failed = |error: Errno| PublishError::Io(told(format_args!("cannot make {path}"), error));
+        let (content, list) = (self.entry.content, &self.list);
+        state.save_list(&content, list).map_err(|error| failed(errno(&error)))?;
+        let stamp = Stamp::read(&self.file).map_err(failed)?;
+        let published = state.while_publishing(path, stamp, || {
+            for _ in 0..TRIES {
+                let folder = state.root.make_folders(path).map_err(failed)?;
+                match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
+                    Ok(()) => {
+                        fsync(&folder).map_err(failed)?;
+                        state.record(path, Record { content, stamp }, list);
+                        return Ok(Published::New);
+                    }
+                    Err(Errno::EXIST) => {
+                        if let Some(published) = self.compare(&state, &folder, path)? {
+                            return Ok(published);
+                        }
+                    }
+                    // The folder was removed just after it was opened: make it again.
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            Err(refused(format!("cannot make {path}: others keep changing that name; try again")))
+        });
+        // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
+        self.nameless.stays = match published {
+            Ok(Published::New) => true,
+            Ok(Published::Same) | Err(PublishError::Conflict) => false,
+            Err(PublishError::Io(_)) => self.nameless.stays,
+        };
+        published
+    }
+
+    /// Compares with the file that has the name. None if it changed or went meanwhile.
+    fn compare(&self, state: &State, folder: &OwnedFd, path: &SharePath) -> Result<Option<Published>, PublishError> {
+        let failed = |error: io::Error| {
+            PublishError::Io(told(format_args!("{path} is there and cannot be read to compare it"), errno(&error)))
+        };
+        match statat(folder, path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(failed(error.into())),
+            Ok(stat) if !is_file(&stat) || stat.st_size as u64 != self.entry.size => {
+                return Err(PublishError::Conflict);
+            }
+            Ok(_) => {}
+        }
+        let Some((file, stamp)) = state.root.file(path).map_err(|error| failed(error.into()))? else {
+            return Ok(None);
+        };
+        let content = match state.see(path, &stamp) {
+            Some(record) => record.content,
+            None => match hash_now(state, path).map_err(failed)? {
+                Hashed::Whole(record, _) => record.content,
+                Hashed::Changed | Hashed::Stopped => return Ok(None),
+            },
+        };
+        if content != self.entry.content {
+            return Err(PublishError::Conflict);
+        }
+        // Whoever gave it that name may not have synced it, and the answer is a promise.
+        fsync(&file).and_then(|()| fsync(folder)).map_err(|error| failed(error.into()))?;
+        state.look_again(path.clone());
+        Ok(Some(Published::Same))
+    }
+}
+
+/// Moves a file to a name that is free, in one step.
+fn name(from: BorrowedFd<'_>, old: &str, to: &OwnedFd, new: &str) -> rustix::io::Result<()> {
+    match renameat_with(from, old, to, new, RenameFlags::NOREPLACE) {
+        // Not every file system and emulator knows the flag; a link replaces nothing either.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            linkat(from, old, to, new, AtFlags::empty())?;
+            unlinkat(from, old, AtFlags::empty())
+        }
+        done => done,
+    }
+}
+
+/// What publishing did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The name is new.
+    New,
+    /// The name was there with the same content.
+    Same,
+}
+
+/// Why a file could not be published.
+#[derive(Debug)]
+pub enum PublishError {
+    /// The name is taken by another content, or by something that is no file.
+    Conflict,
+    /// Something else stood in the way; a sentence.
+    Io(io::Error),
+}
+
+impl Display for PublishError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Conflict => f.write_str("another file has that name: choose another name, or move that file away"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+fn refused(sentence: String) -> PublishError {
+    PublishError::Io(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// An error of the system as a sentence that says what to do; its kind stays.
+pub(super) fn told(what: impl Display, error: Errno) -> io::Error {
+    let remedy = match error {
+        Errno::NOSPC => "the disk is full: make room and try again",
+        Errno::DQUOT => "the disk quota is used up: make room and try again",
+        Errno::ROFS => "the disk is read-only: mount it for writing",
+        Errno::ACCESS | Errno::PERM => "permission denied: give the peer's user the right to write there",
+        Errno::NOTDIR | Errno::LOOP => "a part of that path is no folder: choose another path",
+        Errno::XDEV => "that folder is on another disk than the share: choose a folder that is not",
+        Errno::MFILE | Errno::NFILE => "too many files are open: try again in a moment",
+        Errno::NAMETOOLONG => "the name is too long: choose a shorter one",
+        error => return io::Error::new(io::Error::from(error).kind(), format!("{what}: {error}")),
+    };
+    io::Error::new(io::Error::from(error).kind(), format!("{what}: {remedy}"))
+}

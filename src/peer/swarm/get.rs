@@ -1,0 +1,464 @@
+//! The download of one content, from one source at a time.
+
+use std::{
+    fmt, io,
+    ops::Range,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::fetch::{Exactly, FetchError, Fetcher};
+use crate::{
+    content::{ContentId, PieceIndex, PieceList, PieceVerifier, Pieces},
+    limits,
+    name::{PeerId, SharePath, Zone},
+    peer::{
+        link::{LinkError, Source},
+        share::{Entry, Partial, PublishError, Share, SharedFile, Staged},
+    },
+};
+
+/// Fetches contents into a share.
+pub struct Getter<'a> {
+    /// Where to.
+    pub share: &'a Share,
+    /// The own id: never a source.
+    pub peer: &'a PeerId,
+    /// The own zone: its sources come first.
+    pub zone: &'a Zone,
+    /// Asks the tracker who holds a content.
+    pub locate: &'a dyn Fn(&ContentId) -> Result<Vec<Source>, LinkError>,
+    /// Talks to sources.
+    pub fetcher: &'a Fetcher,
+    /// Is told how it goes.
+    pub watch: &'a dyn Watch,
+}
+
+/// Whoever looks on.
+pub trait Watch: Sync {
+    /// So many of so many bytes are here and verified, or being so.
+    fn progress(&self, done: u64, size: u64);
+    /// Something a person may want to know; one line.
+    fn note(&self, line: &str);
+}
+
+/// How a download went.
+#[derive(Debug)]
+pub struct Report {
+    /// The content's size.
+    pub size: u64,
+    /// Who sent any of it; nobody when it was here already.
+    pub sources: Vec<PeerId>,
+    /// The own file it was copied from.
+    pub copied: Option<SharePath>,
+    /// Bytes that came over the network.
+    pub fetched: u64,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The tracker could not be asked for sources.
+    Link(LinkError),
+    /// Nobody has it.
+    NoSource,
+    /// Every source failed: which, and how.
+    Sources(Vec<(PeerId, String)>),
+    /// The name is taken by other content.
+    Conflict(SharePath),
+    /// The own disk.
+    Disk(io::Error),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(error) => error.fmt(f),
+            Self::NoSource => f.write_str("no peer offers it now: try again later"),
+            Self::Sources(failures) => {
+                f.write_str("no source could deliver it")?;
+                let mut separator = ": ";
+                for (peer, failure) in failures {
+                    write!(f, "{separator}{peer} {failure}")?;
+                    separator = "; ";
+                }
+                f.write_str(" (what is here is kept: the same get goes on from there)")
+            }
+            Self::Conflict(path) => write!(f, "{path} is taken by something else: give another path to fetch it to"),
+            Self::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
+                f.write_str("the disk is full: make room and get it again (what is here is kept)")
+            }
+            Self::Disk(error) => write!(f, "cannot write it: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for GetError {}
+
+impl From<io::Error> for GetError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// Why one source did not bring the rest.
+enum Failure {
+    /// Its doing, and what; the next source may do better.
+    Source(String),
+    /// It sent wrong bytes: it is not asked again.
+    Liar(String),
+    /// Ours.
+    Disk(io::Error),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Source(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Getter<'_> {
+    /// Brings the content `id` into the share as `path`, where nothing stands.
+    ///
+    /// # Errors
+    /// When it cannot be had or cannot be kept. What was received stays for the next time.
+    pub fn get(&self, id: &ContentId, path: &SharePath) -> Result<Report, GetError> {
+        let began = Instant::now();
+        if let Some((from, staged)) = self.copy(id) {
+            let report = Report {
+                size: staged.entry().size,
+                sources: Vec::new(),
+                copied: Some(from),
+                fetched: 0,
+                time: began.elapsed(),
+            };
+            return self.publish(staged, path).map(|()| Report { time: began.elapsed(), ..report });
+        }
+        let mut download = Download::new(self, id)?;
+        download.run()?;
+        let Download { file, cut, sources, fetched, .. } = download;
+        let Cut { pieces, list, .. } = cut.ok_or(GetError::NoSource)?;
+        let size = pieces.size();
+        self.publish(file.into_staged(Entry { content: *id, size }, &list)?, path)?;
+        Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
+    }
+
+    fn publish(&self, staged: Staged, path: &SharePath) -> Result<(), GetError> {
+        match self.share.publish(staged, path) {
+            Ok(_) => Ok(()),
+            Err(PublishError::Conflict) => Err(GetError::Conflict(path.clone())),
+            Err(PublishError::Io(error)) => Err(GetError::Disk(error)),
+        }
+    }
+
+    /// A copy of an own file with this content; none where there is no such file, or none any more.
+    fn copy(&self, id: &ContentId) -> Option<(SharePath, Staged)> {
+        let (path, _) = self.share.path_of(id)?;
+        let SharedFile { mut file, .. } = self.share.read(&path)?;
+        let mut staging = self.share.stage().ok()?;
+        let mut block = vec![0; limits::FETCH_BLOCK_BYTES];
+        loop {
+            match io::Read::read(&mut file, &mut block).ok()? {
+                0 => break,
+                read => io::Write::write_all(&mut staging, &block[..read]).ok()?,
+            }
+        }
+        let staged = staging.finish().ok()?;
+        (staged.entry().content == *id).then_some((path, staged))
+    }
+}
+
+/// A download under way.
+struct Download<'a> {
+    getter: &'a Getter<'a>,
+    id: ContentId,
+    file: Partial,
+    /// None before the first piece list.
+    cut: Option<Cut>,
+    sources: Vec<PeerId>,
+    fetched: u64,
+}
+
+/// The content as the size that a source claims cuts it, with a list that folds to the id, and the
+/// pieces that are here under that cut. Only pieces that verify prove the size: a source that claims
+/// another starts anew with its own.
+struct Cut {
+    pieces: Pieces,
+    list: PieceList,
+    have: Vec<bool>,
+}
+
+impl<'a> Download<'a> {
+    fn new(getter: &'a Getter<'a>, id: &ContentId) -> Result<Self, GetError> {
+        let file = getter.share.partial(id)?;
+        Ok(Self { getter, id: *id, file, cut: None, sources: Vec::new(), fetched: 0 })
+    }
+
+    /// Asks source after source until all is here.
+    fn run(&mut self) -> Result<(), GetError> {
+        let mut failures: Vec<(PeerId, String)> = Vec::new();
+        let mut liars: Vec<Source> = Vec::new();
+        let mut fruitless = 0;
+        while fruitless < limits::FETCH_ROUNDS {
+            if fruitless > 0 {
+                thread::sleep(limits::FETCH_PAUSE);
+            }
+            let had = self.fetched;
+            let sources = (self.getter.locate)(&self.id).map_err(GetError::Link)?;
+            for source in order(sources, self.getter.peer, self.getter.zone) {
+                if liars.contains(&source) {
+                    continue;
+                }
+                let failure = match self.take_from(&source) {
+                    Ok(()) => return Ok(()),
+                    Err(Failure::Disk(error)) => return Err(error.into()),
+                    Err(Failure::Source(failure)) => failure,
+                    Err(Failure::Liar(failure)) => {
+                        liars.push(source.clone());
+                        failure
+                    }
+                };
+                let peer = &source.peer;
+                self.getter.watch.note(&format!("{peer} ({}) {failure}: trying another", source.address));
+                failures.retain(|(failed, _)| failed != peer);
+                failures.push((source.peer, failure));
+            }
+            fruitless = if self.fetched > had { 0 } else { fruitless + 1 };
+        }
+        Err(if failures.is_empty() { GetError::NoSource } else { GetError::Sources(failures) })
+    }
+
+    /// Takes all that is missing from one source.
+    fn take_from(&mut self, source: &Source) -> Result<(), Failure> {
+        if self.cut.as_ref().is_none_or(|cut| cut.pieces.size() != source.size) {
+            self.cut = Some(self.cut_by(source)?);
+        }
+        let cut = self.cut.as_mut().expect("just made");
+        while let Some(run) = missing_run(&cut.have) {
+            let range = cut.pieces.range(cut.piece(run.start)).start..cut.pieces.range(cut.piece(run.end - 1)).end;
+            let mut sink = Sink::new(&self.id, &self.file, cut, run, self.getter.watch);
+            // The one piece of an empty content has no bytes that could be asked for.
+            let (taken, end) = match range.is_empty() {
+                true => (0, sink.end_piece()),
+                false => {
+                    let stream = self.getter.fetcher.content(source.address, &self.id, &range, source.size)?;
+                    transfer(stream, &mut sink)
+                }
+            };
+            if taken > 0 {
+                if !self.sources.contains(&source.peer) {
+                    self.sources.push(source.peer.clone());
+                }
+                self.fetched += taken;
+            }
+            end?;
+        }
+        Ok(())
+    }
+
+    /// The cut that a source claims, and what of it is here from before.
+    fn cut_by(&self, source: &Source) -> Result<Cut, Failure> {
+        let pieces = Pieces::of(source.size).ok_or_else(|| Failure::Liar("claims an impossible size".into()))?;
+        let length = if pieces.count() == 1 { 0 } else { pieces.count() * 32 };
+        // Content of one piece has an empty list: no need to ask for it.
+        let list =
+            if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
+        let list =
+            PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
+        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()] };
+        let here = cut.verify(&self.id, &self.file)?;
+        if here > 0 {
+            self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", cut.have.len()));
+        }
+        Ok(cut)
+    }
+}
+
+impl Cut {
+    fn piece(&self, index: usize) -> PieceIndex {
+        self.pieces.index(index).expect("within the content")
+    }
+
+    /// Reads again what the file may hold, and believes only what verifies; the number of pieces.
+    fn verify(&mut self, id: &ContentId, file: &Partial) -> io::Result<usize> {
+        let mut block = vec![0; limits::BLOCK_BYTES];
+        for data in file.data(self.pieces.size())? {
+            let first = data.start.div_ceil(self.pieces.length());
+            for index in first as usize..self.have.len() {
+                let piece = self.piece(index);
+                let range = self.pieces.range(piece);
+                if range.end > data.end {
+                    break;
+                }
+                let mut verifier = PieceVerifier::new(id, &self.pieces, &self.list, piece);
+                let mut at = range.start;
+                while at < range.end {
+                    let room = block.len().min((range.end - at) as usize);
+                    match file.read_at(&mut block[..room], at)? {
+                        0 => break,
+                        read => {
+                            verifier.update(&block[..read]);
+                            at += read as u64;
+                        }
+                    }
+                }
+                self.have[index] = verifier.is_true();
+            }
+        }
+        Ok(self.have.iter().filter(|have| **have).count())
+    }
+}
+
+/// The order in which sources are asked: the own zone first, otherwise as the tracker dealt them.
+/// The own peer is none.
+fn order(mut sources: Vec<Source>, own: &PeerId, zone: &Zone) -> Vec<Source> {
+    sources.retain(|source| source.peer != *own);
+    sources.sort_by_key(|source| source.zone != *zone);
+    sources
+}
+
+/// The first run of pieces that are not here.
+fn missing_run(have: &[bool]) -> Option<Range<usize>> {
+    let start = have.iter().position(|have| !have)?;
+    let length = have[start..].iter().position(|have| *have).unwrap_or(have.len() - start);
+    Some(start..start + length)
+}
+
+/// Takes the bytes of a run of pieces in order: writes them, verifies each piece and marks it.
+struct Sink<'a> {
+    id: &'a ContentId,
+    file: &'a Partial,
+    cut: &'a mut Cut,
+    watch: &'a dyn Watch,
+    run: Range<usize>,
+    verifier: PieceVerifier,
+    offset: u64,
+    /// Bytes here before this run and since, verified or not.
+    done: u64,
+    /// Bytes of this run that have verified.
+    verified: u64,
+}
+
+impl<'a> Sink<'a> {
+    /// `run` is not empty.
+    fn new(id: &'a ContentId, file: &'a Partial, cut: &'a mut Cut, run: Range<usize>, watch: &'a dyn Watch) -> Self {
+        let length = |index| cut.pieces.range(cut.piece(index));
+        let here = (0..cut.have.len()).filter(|index| cut.have[*index]).map(length);
+        let done = here.map(|range| range.end - range.start).sum();
+        let first = cut.piece(run.start);
+        let verifier = PieceVerifier::new(id, &cut.pieces, &cut.list, first);
+        let offset = cut.pieces.range(first).start;
+        Self { id, file, cut, watch, run, verifier, offset, done, verified: 0 }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_at(bytes, self.offset)?;
+        self.offset += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let room = self.verifier.missing().min(bytes.len() as u64) as usize;
+            let (now, later) = bytes.split_at(room);
+            self.verifier.update(now);
+            self.done += room as u64;
+            bytes = later;
+            if self.verifier.missing() == 0 {
+                self.end_piece()?;
+            }
+        }
+        self.watch.progress(self.done, self.cut.pieces.size());
+        Ok(())
+    }
+
+    /// Settles the current piece, whose bytes are all here, and begins the next one.
+    fn end_piece(&mut self) -> Result<(), Failure> {
+        let index = self.run.start;
+        let range = self.cut.pieces.range(self.cut.piece(index));
+        let next = self.cut.piece((index + 1).min(self.run.end - 1));
+        let next = PieceVerifier::new(self.id, &self.cut.pieces, &self.cut.list, next);
+        if !std::mem::replace(&mut self.verifier, next).is_true() {
+            let count = self.cut.have.len();
+            return Err(Failure::Liar(format!("sent wrong bytes (piece {} of {count})", index + 1)));
+        }
+        self.cut.have[index] = true;
+        self.verified += range.end - range.start;
+        self.run.start += 1;
+        Ok(())
+    }
+}
+
+/// Moves a body into the sink. Receiving and verifying are two threads, so that neither waits for
+/// the other; a few blocks go round between them. Returns the bytes that verified, and how it ended.
+fn transfer(mut body: Exactly, sink: &mut Sink<'_>) -> (u64, Result<(), Failure>) {
+    let (full, filled) = mpsc::sync_channel::<(Vec<u8>, usize)>(limits::FETCH_BLOCKS);
+    let (back, empty) = mpsc::channel();
+    for _ in 0..limits::FETCH_BLOCKS {
+        let _ = back.send(vec![0; limits::FETCH_BLOCK_BYTES]);
+    }
+    let taker = &mut *sink;
+    let end = thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            filled.into_iter().try_for_each(|(block, length)| {
+                taker.take(&block[..length])?;
+                let _ = back.send(block);
+                Ok(())
+            })
+        });
+        let mut receive = || {
+            // A writer that has given up gives no more blocks back, and says itself why.
+            while let Ok(mut block) = empty.recv() {
+                let length = body.fill(&mut block)?;
+                if length == 0 || full.send((block, length)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let received = receive();
+        drop(full);
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer failed").into()));
+        written.and(received)
+    });
+    (sink.verified, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_cover_what_is_missing_and_nothing_else() {
+        let run = |have: &str| missing_run(&have.chars().map(|c| c == '#').collect::<Vec<_>>());
+        for (have, expected) in [
+            ("", None),
+            ("###", None),
+            ("...", Some(0..3)),
+            ("#..#.", Some(1..3)),
+            ("##.", Some(2..3)),
+            (".#.", Some(0..1)),
+        ] {
+            assert_eq!(run(have), expected, "{have}");
+        }
+    }
+
+    #[test]
+    fn the_own_zone_comes_first_and_the_own_peer_never() {
+        let source = |peer: &str, zone: &str| Source {
+            peer: peer.parse().unwrap(),
+            address: "10.0.0.1:1".parse().unwrap(),
+            zone: zone.parse().unwrap(),
+            size: 1,
+        };
+        let sources = vec![source("a", "x"), source("me", "y"), source("b", "y"), source("c", "x"), source("d", "y")];
+        let ordered = order(sources, &"me".parse().unwrap(), &"y".parse().unwrap());
+        assert_eq!(ordered.iter().map(|source| source.peer.as_str()).collect::<Vec<_>>(), ["b", "d", "a", "c"]);
+    }
+}

@@ -1,0 +1,393 @@
+//! Downloads from sources that lie, stall and break: the right content or a clear error, always
+//! ending.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicU32},
+    thread,
+    time::{Duration, Instant},
+};
+
+use blake3::hazmat::{Mode, merge_subtrees_non_root};
+
+use super::{Fetcher, GetError, Getter, Report, Watch};
+use crate::{
+    content::{ContentId, PieceHasher},
+    name::{SharePath, Zone},
+    peer::{
+        link::{LinkError, Source},
+        share::{Lookup, Share},
+    },
+};
+
+/// Eight pieces, the last one short.
+const SIZE: usize = 7 * PIECE + 1000;
+const PIECE: usize = 32 << 10;
+const PATIENCE: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Manner {
+    Honest,
+    /// One byte of a piece in the middle is wrong.
+    WrongByte,
+    WrongList,
+    /// Says less is coming than was asked.
+    SaysLess,
+    SaysMore,
+    OtherRange,
+    NoRange,
+    /// Stops in the middle and closes.
+    BreaksOff,
+    /// More follows than was said.
+    Overflows,
+    Chunked,
+    Redirects,
+    Lacks,
+    Busy,
+    NotHttp,
+    EndlessHead,
+    Hangs,
+    HangsMidway,
+    Drips,
+    HangsUp,
+    /// Nothing listens.
+    Dead,
+}
+
+const LIARS: [Manner; 19] = {
+    use Manner::*;
+    [
+        WrongByte,
+        WrongList,
+        SaysLess,
+        SaysMore,
+        OtherRange,
+        NoRange,
+        BreaksOff,
+        Overflows,
+        Chunked,
+        Redirects,
+        Lacks,
+        Busy,
+        NotHttp,
+        EndlessHead,
+        Hangs,
+        HangsMidway,
+        Drips,
+        HangsUp,
+        Dead,
+    ]
+};
+
+/// A source with manners of its own.
+struct Peer {
+    address: SocketAddr,
+    /// The ranges it was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Peer {
+    fn start(manner: Manner, content: &[u8]) -> Self {
+        let list = Self::list(content);
+        Self::with_list(manner, content, list)
+    }
+
+    fn list(content: &[u8]) -> Vec<u8> {
+        let mut hasher = PieceHasher::default();
+        hasher.update(content);
+        hasher.finish().1.to_bytes()
+    }
+
+    fn with_list(manner: Manner, content: &[u8], list: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::default();
+        let peer = Self { address, asked: Arc::clone(&asked) };
+        let content = content.to_vec();
+        if manner != Manner::Dead {
+            // Ends with the test's process.
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let (content, list, asked) = (content.clone(), list.clone(), Arc::clone(&asked));
+                    thread::spawn(move || answer(manner, stream, &content, &list, &asked));
+                }
+            });
+        }
+        peer
+    }
+}
+
+fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked: &Mutex<Vec<String>>) -> Option<()> {
+    let mut input = BufReader::new(stream.try_clone().ok()?);
+    let mut out = stream;
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            (input.read_line(&mut line).ok()? > 0).then_some(())?;
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push(line.trim().to_lowercase());
+        }
+        if head[0].contains("/pieces") {
+            let mut list = list.to_vec();
+            if manner == Manner::WrongList {
+                list[5] ^= 1;
+            }
+            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
+            out.write_all(&list).ok()?;
+            continue;
+        }
+        let range = head.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
+        asked.lock().unwrap().push(range.to_owned());
+        let (first, last) = range.split_once('-')?;
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        let mut body = content.get(first..=last)?.to_vec();
+        let mut length = body.len();
+        let mut status = "206 Partial Content";
+        let mut extra = format!("Content-Range: bytes {first}-{last}/{}\r\n", content.len());
+        let half = body.len() / 2;
+        match manner {
+            Manner::WrongByte => body[half] ^= 1,
+            Manner::SaysLess => length -= 1,
+            Manner::SaysMore => length += 1,
+            Manner::OtherRange => extra = format!("Content-Range: bytes 0-{last}/{}\r\n", content.len() + 1),
+            Manner::NoRange => (status, extra) = ("200 OK", String::new()),
+            Manner::Overflows => body.extend(vec![7; 1 << 20]),
+            Manner::Redirects => (status, extra) = ("302 Found", "Location: http://127.0.0.1:1/\r\n".into()),
+            Manner::Lacks => status = "404 Not Found",
+            Manner::Busy => status = "503 Service Unavailable",
+            Manner::HangsUp => return None,
+            Manner::Hangs => thread::sleep(Duration::from_secs(60)),
+            Manner::NotHttp => drop(out.write_all(b"\x1b[31mSSH-2.0-x\r\n\r\n")),
+            Manner::EndlessHead => loop {
+                out.write_all(b"HTTP/1.1 206 Partial Content\r\n").ok()?;
+                (0..1000).try_for_each(|n| write!(out, "X-{n}: {}\r\n", "x".repeat(1000)).ok())?;
+            },
+            _ => {}
+        }
+        match manner {
+            Manner::Chunked => {
+                write!(out, "HTTP/1.1 {status}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n")
+            }
+            _ => write!(out, "HTTP/1.1 {status}\r\n{extra}Content-Length: {length}\r\n\r\n"),
+        }
+        .ok()?;
+        match manner {
+            Manner::BreaksOff => return out.write_all(&body[..half]).ok(),
+            Manner::HangsMidway => {
+                out.write_all(&body[..half]).ok()?;
+                thread::sleep(Duration::from_secs(60));
+            }
+            Manner::Drips => {
+                for byte in &body {
+                    out.write_all(&[*byte]).ok()?;
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            _ => out.write_all(&body).ok()?,
+        }
+    }
+}
+
+/// A share in a folder of its own, which goes when this is dropped.
+struct Home {
+    folder: PathBuf,
+    share: Share,
+}
+
+impl Home {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("enjambre-liars-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let share = Share::open(&folder, "a test").unwrap();
+        share.start().unwrap();
+        Self { folder, share }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Watch for Notes {
+    fn progress(&self, done: u64, size: u64) {
+        assert!(done <= size);
+    }
+
+    fn note(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
+fn content() -> Vec<u8> {
+    (0..SIZE as u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
+}
+
+fn source(name: &str, peer: &Peer, size: usize) -> Source {
+    Source { peer: name.parse().unwrap(), address: peer.address, zone: Zone::default(), size: size as u64 }
+}
+
+fn get(home: &Home, id: &ContentId, path: &str, sources: &[Source]) -> (Result<Report, GetError>, Vec<String>) {
+    let notes = Notes::default();
+    let locate = |_: &ContentId| Ok::<_, LinkError>(sources.to_vec());
+    let getter = Getter {
+        share: &home.share,
+        peer: &"me".parse().unwrap(),
+        zone: &Zone::default(),
+        locate: &locate,
+        fetcher: &Fetcher::new(PATIENCE),
+        watch: &notes,
+    };
+    let result = getter.get(id, &path.parse().unwrap());
+    (result, notes.0.into_inner().unwrap())
+}
+
+#[test]
+fn a_liar_is_named_and_another_source_brings_the_content() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let honest = Peer::start(Manner::Honest, &content);
+    thread::scope(|scope| {
+        for manner in LIARS {
+            let (content, honest) = (&content, &honest);
+            scope.spawn(move || {
+                let home = Home::new();
+                let liar = Peer::start(manner, content);
+                let began = Instant::now();
+                let sources = [source("liar", &liar, SIZE), source("honest", honest, SIZE)];
+                let (result, notes) = get(&home, &id, "a/b", &sources);
+                let report = result.unwrap_or_else(|error| panic!("{manner:?}: {error}"));
+                assert_eq!(fs::read(home.folder.join("a/b")).unwrap(), *content, "{manner:?}");
+                assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
+                // An answer longer than it said is cut where it should have ended, and true so far.
+                if manner != Manner::Overflows {
+                    assert!(report.sources.contains(&"honest".parse().unwrap()), "{manner:?}");
+                    assert!(notes[0].starts_with(&format!("liar ({}) ", liar.address)), "{manner:?}: {notes:?}");
+                }
+                assert!(notes.iter().all(|note| !note.contains(char::is_control)), "{notes:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn with_nobody_but_liars_there_is_an_error_that_names_them_and_no_file() {
+    let content = content();
+    let id = ContentId::of(&content);
+    thread::scope(|scope| {
+        for manner in LIARS.into_iter().filter(|manner| *manner != Manner::Overflows) {
+            let content = &content;
+            scope.spawn(move || {
+                let home = Home::new();
+                let liar = Peer::start(manner, content);
+                let began = Instant::now();
+                let (result, _) = get(&home, &id, "a", &[source("liar", &liar, SIZE)]);
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("liar "), "{manner:?}: {error}");
+                assert!(!error.contains(char::is_control), "{manner:?}: {error}");
+                assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
+                assert!(!home.folder.join("a").exists(), "{manner:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_download_goes_on_with_the_pieces_that_verify_again() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let home = Home::new();
+    let breaks = Peer::start(Manner::BreaksOff, &content);
+    // Twice half of what is missing, then the rounds without a whole piece.
+    assert!(get(&home, &id, "a", &[source("breaks", &breaks, SIZE)]).0.is_err());
+    let partial = home.folder.join(".enjambre/partial").join(id.to_string());
+    // A byte that was true when it came is not any more.
+    let file = fs::OpenOptions::new().write(true).open(partial).unwrap();
+    file.write_all_at(&[content[PIECE] ^ 1], PIECE as u64).unwrap();
+    drop(file);
+
+    let honest = Peer::start(Manner::Honest, &content);
+    let (result, notes) = get(&home, &id, "a", &[source("honest", &honest, SIZE)]);
+    let report = result.unwrap();
+    assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
+    let asked = honest.asked.lock().unwrap().clone();
+    assert_eq!(asked[0], format!("{PIECE}-{}", 2 * PIECE - 1), "{asked:?}");
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[1].ends_with(&format!("-{}", SIZE - 1)), "{asked:?}");
+    assert!(report.fetched < SIZE as u64 / 2, "{}", report.fetched);
+    assert!(notes[0].starts_with("resuming: ") && notes[0].ends_with(" of 8 pieces are here"), "{notes:?}");
+    assert!(!home.folder.join(".enjambre/partial").join(id.to_string()).exists());
+}
+
+#[test]
+fn a_list_that_folds_under_a_false_size_fools_nobody() {
+    // Eight whole pieces; in pairs they make a list that folds to the same id.
+    let content = content().repeat(2)[..8 * PIECE].to_vec();
+    let id = ContentId::of(&content);
+    let list = Peer::list(&content);
+    let pairs: Vec<u8> = (list.as_chunks::<32>().0.as_chunks::<2>().0.iter())
+        .flat_map(|[left, right]| merge_subtrees_non_root(left, right, Mode::Hash))
+        .collect();
+    let claimed = 4 * PIECE;
+    let liar = Peer::with_list(Manner::Honest, &content[..claimed], pairs);
+    let honest = Peer::start(Manner::Honest, &content);
+    let home = Home::new();
+    let sources = [source("liar", &liar, claimed), source("honest", &honest, content.len())];
+    let (result, notes) = get(&home, &id, "a", &sources);
+    result.unwrap();
+    assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
+    assert!(notes[0].contains("sent wrong bytes (piece 1 of 4)"), "{notes:?}");
+}
+
+#[test]
+fn every_small_size_arrives_and_is_shared_from_then_on() {
+    let home = Home::new();
+    for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+        let content = &content()[..size];
+        let id = ContentId::of(content);
+        let honest = Peer::start(Manner::Honest, content);
+        let path: SharePath = format!("f{size}").parse().unwrap();
+        let report = get(&home, &id, path.as_str(), &[source("honest", &honest, size)]).0.unwrap();
+        assert_eq!((report.size, report.fetched), (size as u64, size as u64));
+        assert_eq!(fs::read(home.folder.join(path.as_str())).unwrap(), content);
+        assert!(matches!(home.share.look_up(&path), Lookup::Known(entry) if entry.content == id));
+    }
+    // What is here under one name is not fetched for another.
+    let id = ContentId::of(&content()[..3 * PIECE]);
+    let report = get(&home, &id, "copy", &[]).0.unwrap();
+    assert_eq!(report.copied.unwrap().as_str(), format!("f{}", 3 * PIECE));
+    assert_eq!(fs::read(home.folder.join("copy")).unwrap(), &content()[..3 * PIECE]);
+}
+
+#[test]
+fn a_name_that_is_taken_is_left_alone() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let home = Home::new();
+    fs::write(home.folder.join("a"), "mine").unwrap();
+    let honest = Peer::start(Manner::Honest, &content);
+    let error = get(&home, &id, "a", &[source("honest", &honest, SIZE)]).0.unwrap_err();
+    assert!(matches!(&error, GetError::Conflict(path) if path.as_str() == "a"), "{error}");
+    assert_eq!(fs::read(home.folder.join("a")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_content_that_nobody_has_is_an_error_that_says_so() {
+    let home = Home::new();
+    let me = Peer::start(Manner::Honest, b"");
+    let error = get(&home, &ContentId::of(b"x"), "a", &[source("me", &me, 1)]).0.unwrap_err();
+    assert!(matches!(error, GetError::NoSource), "{error}");
+}

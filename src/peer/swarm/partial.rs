@@ -1,0 +1,157 @@
+//! What the downloads under way hold so far: a peer gives on every piece as soon as it is verified.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    ops::{Deref, Range},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::content::{ContentId, PieceIndex, Pieces};
+
+/// The downloads of one peer. Clones are handles to the same ones.
+#[derive(Clone, Default)]
+pub struct Downloads(Arc<Mutex<HashMap<ContentId, Arc<Download>>>>);
+
+/// One download, as those see it who are given its pieces.
+pub struct Download {
+    pieces: Pieces,
+    piece_list: Vec<u8>,
+    file: File,
+    gained: Mutex<Gained>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Gained {
+    /// Verified pieces in the order in which they came.
+    order: Vec<PieceIndex>,
+    /// The same as a map from number to presence.
+    held: Vec<bool>,
+    is_over: bool,
+}
+
+/// The download while it runs; when this is dropped, nobody is given its pieces any more.
+pub struct Running {
+    downloads: Downloads,
+    content: ContentId,
+    download: Arc<Download>,
+}
+
+impl Downloads {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<Download>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to give on what is gained of `content`. `file` is read at the pieces' offsets, and
+    /// `piece_list` is in binary form.
+    pub fn begin(&self, content: ContentId, pieces: Pieces, piece_list: Vec<u8>, file: File) -> Running {
+        let gained = Gained { held: vec![false; pieces.count()], ..Gained::default() };
+        let download = Download { pieces, piece_list, file, gained: Mutex::new(gained), news: Condvar::new() };
+        let download = Arc::new(download);
+        self.lock().insert(content, Arc::clone(&download));
+        Running { downloads: self.clone(), content, download }
+    }
+
+    /// The download of `content`, if one is running.
+    pub fn find(&self, content: &ContentId) -> Option<Arc<Download>> {
+        self.lock().get(content).cloned()
+    }
+}
+
+impl Download {
+    fn lock(&self) -> MutexGuard<'_, Gained> {
+        self.gained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a piece is verified and in the file.
+    pub fn gain(&self, piece: PieceIndex) {
+        let mut gained = self.lock();
+        if !std::mem::replace(&mut gained.held[piece.get()], true) {
+            gained.order.push(piece);
+            self.news.notify_all();
+        }
+    }
+
+    /// How the content is cut.
+    pub fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    /// The piece list in binary form.
+    pub fn piece_list(&self) -> &[u8] {
+        &self.piece_list
+    }
+
+    /// The file; only what [`Download::holds`] says is in it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether all pieces that `range` touches are verified.
+    pub fn holds(&self, range: &Range<u64>) -> bool {
+        let gained = self.lock();
+        let first = range.start / self.pieces.length();
+        let end = range.end.div_ceil(self.pieces.length());
+        (first..end).all(|piece| gained.held.get(piece as usize).is_some_and(|held| *held))
+    }
+
+    /// The pieces gained after the `n`-th, in the order in which they came, and how many there are
+    /// in all. Everything, when fewer than `n` are here: whoever asks then knew another download.
+    pub fn since(&self, n: usize) -> (Vec<PieceIndex>, usize) {
+        let gained = self.lock();
+        let known = if n > gained.order.len() { 0 } else { n };
+        (gained.order[known..].to_vec(), gained.order.len())
+    }
+
+    /// Waits until there are more than `n` pieces, the download ends, or `patience` does.
+    pub fn wait_beyond(&self, n: usize, patience: Duration) {
+        let nothing_new = |gained: &mut Gained| gained.order.len() == n && !gained.is_over;
+        drop(self.news.wait_timeout_while(self.lock(), patience, nothing_new));
+    }
+}
+
+impl Deref for Running {
+    type Target = Arc<Download>;
+
+    fn deref(&self) -> &Arc<Download> {
+        &self.download
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.downloads.lock().remove(&self.content);
+        self.download.lock().is_over = true;
+        self.download.news.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_verified_pieces_are_given_on_and_news_come_in_order() {
+        let pieces = Pieces::of(100_000).unwrap();
+        let id = ContentId::of(b"x");
+        let downloads = Downloads::default();
+        let running = downloads.begin(id, pieces, Vec::new(), File::open("/dev/null").unwrap());
+        let index = |n| pieces.index(n).unwrap();
+        running.gain(index(2));
+        running.gain(index(0));
+        running.gain(index(2));
+        let seen = downloads.find(&id).unwrap();
+        assert!(seen.holds(&(0..10)) && seen.holds(&(65_536..98_304)) && seen.holds(&(0..32_768)));
+        assert!(!seen.holds(&(0..32_769)) && !seen.holds(&(40_000..40_001)) && !seen.holds(&(98_304..100_000)));
+        assert_eq!(seen.since(0), (vec![index(2), index(0)], 2));
+        assert_eq!(seen.since(1), (vec![index(0)], 2));
+        assert_eq!(seen.since(2), (vec![], 2));
+        assert_eq!(seen.since(9), (vec![index(2), index(0)], 2));
+        let waiting = std::thread::spawn(move || seen.wait_beyond(2, Duration::from_secs(60)));
+        drop(running);
+        waiting.join().unwrap();
+        assert!(downloads.find(&id).is_none());
+    }
+}

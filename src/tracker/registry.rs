@@ -1,0 +1,474 @@
+//! Who holds what. Pure: the time, the tokens and the dice are passed in.
+//!
+//! An entry whose lease has ended stays until [`Registry::expire`] is called; whoever asks anything
+//! calls that first, and never hears of a dead peer.
+
+mod files;
+mod slab;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use self::{
+    files::{Files, Held, Name},
+    slab::{Handle, Slab},
+};
+use super::search::Pattern;
+use crate::{
+    content::ContentId,
+    limits,
+    name::{PeerId, SharePath, Zone},
+};
+
+/// What proves that a call is by the holder of an entry.
+#[derive(Clone, Copy)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// The token with these bytes; a new one is made of random bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// What it is kept and looked up by. How long a look-up takes tells at most how this hash
+    /// begins, and nobody can choose a token by the beginning of another's hash.
+    fn hash(&self) -> blake3::Hash {
+        blake3::hash(&self.0)
+    }
+}
+
+/// Who a peer is, from one join to the next: the hash of its secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Identity(blake3::Hash);
+
+impl Identity {
+    /// The identity that this secret proves.
+    pub fn of(secret: &[u8; 32]) -> Self {
+        Self(blake3::hash(secret))
+    }
+}
+
+/// A file's bytes and their number. A liar about the size so makes a content of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Content {
+    /// The content id.
+    pub id: ContentId,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Who enters the swarm, and where it is.
+pub struct Join {
+    /// Its id.
+    pub id: PeerId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Where its HTTP side is, as others are told.
+    pub address: SocketAddr,
+    /// Its zone.
+    pub zone: Zone,
+}
+
+/// Changes to what a peer holds.
+#[derive(Default)]
+pub struct Changes {
+    /// Paths it has, with what is there now.
+    pub added: Vec<(SharePath, Content)>,
+    /// Paths it no longer has; what `added` names too it has.
+    pub removed: Vec<SharePath>,
+}
+
+/// One path with one content.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The path.
+    pub path: &'a SharePath,
+    /// The content.
+    pub content: Content,
+    /// How many peers hold the content, under whatever path.
+    pub sources: usize,
+    /// Their ids, ordered; the first [`limits::NAMED`].
+    pub source_ids: Vec<&'a PeerId>,
+}
+
+/// Where a content is.
+#[derive(Debug, Default)]
+pub struct Located<'a> {
+    /// The names it goes by, ordered; the first [`limits::NAMED`].
+    pub paths: Vec<&'a SharePath>,
+    /// Peers that hold it, in random order, at most [`limits::NAMED`].
+    pub sources: Vec<Source<'a>>,
+}
+
+/// One peer that holds a content.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// Its id.
+    pub id: &'a PeerId,
+    /// Where its HTTP side is.
+    pub address: SocketAddr,
+    /// Its zone.
+    pub zone: &'a Zone,
+    /// The size it announced.
+    pub size: u64,
+}
+
+/// Why a call changes nothing; a sentence for whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Joining: the id is another live peer's.
+    Taken(PeerId),
+    /// The token is nobody's: its lease ended, or it was given by a tracker that has restarted.
+    UnknownToken,
+    /// A newer join with the same identity took the id over.
+    Superseded(PeerId),
+    /// Announcing: one content with two sizes, so one of them is wrong.
+    TwoSizes(ContentId),
+    /// Joining: there are [`limits::PEERS`].
+    Peers,
+    /// Announcing: the peer would hold more than [`limits::FILES_PER_PEER`].
+    FilesPerPeer,
+    /// Announcing: all would hold more than [`limits::FILES`].
+    Files,
+    /// Announcing: all paths together would be longer than [`limits::PATHS_BYTES`].
+    PathsBytes,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(id) => {
+                write!(f, "another live peer has the id {id}: take another id, or stop that peer first")
+            }
+            Self::UnknownToken => {
+                f.write_str("the token is unknown, its lease has ended or the tracker restarted: join again")
+            }
+            Self::Superseded(id) => write!(
+                f,
+                "a newer copy of this folder has joined as {id}: stop one of them, or give this one a folder of its own"
+            ),
+            Self::TwoSizes(id) => write!(f, "content {id} is announced with two sizes: hash that file again"),
+            Self::Peers => write!(f, "the tracker has its {} peers: start another tracker", limits::PEERS),
+            Self::FilesPerPeer => {
+                write!(f, "a peer may announce {} files: share fewer in this folder", limits::FILES_PER_PEER)
+            }
+            Self::Files => write!(f, "the tracker has its {} files: start another tracker", limits::FILES),
+            Self::PathsBytes => {
+                write!(f, "the tracker has its {} bytes of paths: start another tracker", limits::PATHS_BYTES)
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// An entry.
+struct Peer {
+    id: PeerId,
+    identity: Identity,
+    address: SocketAddr,
+    zone: Zone,
+    /// When the lease ends.
+    deadline: Instant,
+    token: blake3::Hash,
+    /// Older tokens of the same identity, oldest first, at most [`limits::SUPERSEDED`].
+    superseded: Vec<blake3::Hash>,
+    files: BTreeMap<Handle<Name>, Handle<Held>>,
+}
+
+impl Peer {
+    fn is_local(&self) -> bool {
+        self.address.ip().is_loopback()
+    }
+
+    /// Whether an asker may be sent to it: to another machine's loopback nobody is.
+    fn is_for(&self, asker_is_local: bool) -> bool {
+        asker_is_local || !self.is_local()
+    }
+}
+
+/// What a registry holds at most. A test would take minutes to reach the real figures.
+struct Room {
+    peers: usize,
+    files_per_peer: usize,
+    files: usize,
+    paths_bytes: usize,
+}
+
+const ROOM: Room = Room {
+    peers: limits::PEERS,
+    files_per_peer: limits::FILES_PER_PEER,
+    files: limits::FILES,
+    paths_bytes: limits::PATHS_BYTES,
+};
+
+/// The entries of all live peers, and what they hold.
+pub struct Registry {
+    lease: Duration,
+    room: Room,
+    peers: Slab<Peer>,
+    by_id: HashMap<PeerId, Handle<Peer>>,
+    /// By the hashes of all tokens, superseded ones as well.
+    by_token: HashMap<blake3::Hash, Handle<Peer>>,
+    /// Who is next to expire comes first.
+    leases: BTreeSet<(Instant, Handle<Peer>)>,
+    files: Files,
+}
+
+impl Registry {
+    /// An empty one, which believes a peer for so long without hearing from it.
+    pub fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            room: ROOM,
+            peers: Slab::new(),
+            by_id: HashMap::new(),
+            by_token: HashMap::new(),
+            leases: BTreeSet::new(),
+            files: Files::new(),
+        }
+    }
+
+    /// Lets a peer in, with no files yet, under a new token. Whether it took over a live entry of
+    /// its own, whose token is superseded.
+    ///
+    /// # Errors
+    /// When the id is another's, or there are too many peers.
+    pub fn join(&mut self, now: Instant, join: Join, token: Token) -> Result<bool, Refusal> {
+        let Join { id, identity, address, zone } = join;
+        let mut superseded = Vec::new();
+        let old = self.by_id.get(&id).copied();
+        if let Some(old) = old {
+            if self.peers[old].identity != identity {
+                return Err(Refusal::Taken(id));
+            }
+            let old = self.remove(old);
+            superseded = old.superseded;
+            superseded.push(old.token);
+            let forgotten = superseded.len().saturating_sub(limits::SUPERSEDED);
+            superseded.drain(..forgotten);
+        } else if self.peers.len() >= self.room.peers {
+            return Err(Refusal::Peers);
+        }
+        let (deadline, token) = (now + self.lease, token.hash());
+        let tokens = superseded.clone();
+        let files = BTreeMap::new();
+        let peer =
+            self.peers.insert(Peer { id: id.clone(), identity, address, zone, deadline, token, superseded, files });
+        self.by_id.insert(id, peer);
+        self.by_token.extend(tokens.into_iter().chain([token]).map(|token| (token, peer)));
+        self.leases.insert((deadline, peer));
+        Ok(old.is_some())
+    }
+
+    /// Changes what a peer holds, all of it or, on an error, nothing; and renews its lease.
+    ///
+    /// # Errors
+    /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
+    pub fn announce(&mut self, now: Instant, token: Token, changes: &Changes) -> Result<(), Refusal> {
+        let peer = self.holder(token)?;
+        let mut news: BTreeMap<&SharePath, Option<Content>> = BTreeMap::new();
+        news.extend(changes.removed.iter().map(|path| (path, None)));
+        news.extend(changes.added.iter().map(|(path, content)| (path, Some(*content))));
+        self.check(peer, &news)?;
+        for (path, content) in news {
+            self.set(peer, path, content);
+        }
+        self.extend(now, peer);
+        Ok(())
+    }
+
+    /// Keeps a peer's lease.
+    ///
+    /// # Errors
+    /// When the token is no live peer's.
+    pub fn renew(&mut self, now: Instant, token: Token) -> Result<(), Refusal> {
+        let peer = self.holder(token)?;
+        self.extend(now, peer);
+        Ok(())
+    }
+
+    /// Forgets a peer at once; says which.
+    ///
+    /// # Errors
+    /// When the token is no live peer's.
+    pub fn leave(&mut self, token: Token) -> Result<PeerId, Refusal> {
+        let peer = self.holder(token)?;
+        Ok(self.remove(peer).id)
+    }
+
+    /// Forgets the peers whose lease has ended; says which.
+    pub fn expire(&mut self, now: Instant) -> Vec<PeerId> {
+        let mut gone = Vec::new();
+        while let Some(&(deadline, peer)) = self.leases.first()
+            && deadline <= now
+        {
+            gone.push(self.remove(peer).id);
+        }
+        gone
+    }
+
+    /// When the next lease ends, if nobody renews it.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.leases.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Files whose path the pattern means, ordered by path and content. Peers on loopback count,
+    /// and are named, only if the asker is there too.
+    pub fn search<'a>(
+        &'a self,
+        pattern: &'a mut Pattern,
+        asker_is_local: bool,
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let names = self.files.names().filter(|(path, _)| pattern.matches(path.as_str()));
+        names.flat_map(move |(path, name)| self.rows(path, name, asker_is_local))
+    }
+
+    /// The files with exactly this path, ordered by content; otherwise as [`search`](Self::search).
+    pub fn search_exact<'a>(
+        &'a self,
+        path: &'a SharePath,
+        asker_is_local: bool,
+    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        self.files.name(path).into_iter().flat_map(move |name| self.rows(path, name, asker_is_local))
+    }
+
+    fn rows<'a>(
+        &'a self,
+        path: &'a SharePath,
+        name: Handle<Name>,
+        asker_is_local: bool,
+    ) -> impl Iterator<Item = Row<'a>> {
+        self.files.versions(name).filter(move |held| held.sources(asker_is_local) > 0).map(move |held| {
+            let sources = held.holders().map(|peer| &self.peers[peer]).filter(|peer| peer.is_for(asker_is_local));
+            Row {
+                path,
+                content: held.content,
+                sources: held.sources(asker_is_local),
+                source_ids: sources.take(limits::NAMED).map(|peer| &peer.id).collect(),
+            }
+        })
+    }
+
+    /// Who holds a content, and what it is called. Peers on loopback are given only to askers
+    /// there. `dice` is any random number: it fixes the order.
+    pub fn locate(&self, content: ContentId, asker_is_local: bool, dice: u64) -> Located<'_> {
+        let mut paths = Vec::new();
+        let mut holders = Vec::new();
+        for (handle, held) in self.files.sizes(content).filter(|(_, held)| held.sources(asker_is_local) > 0) {
+            paths.extend(self.files.names_of(handle).take(limits::NAMED));
+            let sources = held.holders().filter(|&peer| self.peers[peer].is_for(asker_is_local));
+            holders.extend(sources.map(|peer| (peer, held.content.size)));
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        paths.truncate(limits::NAMED);
+        shuffle_first(&mut holders, limits::NAMED, dice);
+        let sources = holders.into_iter().map(|(peer, size)| {
+            let Peer { id, address, zone, .. } = &self.peers[peer];
+            Source { id, address: *address, zone, size }
+        });
+        Located { paths, sources: sources.collect() }
+    }
+
+    /// The peer whose current token this is.
+    fn holder(&self, token: Token) -> Result<Handle<Peer>, Refusal> {
+        let hash = token.hash();
+        let peer = *self.by_token.get(&hash).ok_or(Refusal::UnknownToken)?;
+        let Peer { token, id, .. } = &self.peers[peer];
+        if *token == hash { Ok(peer) } else { Err(Refusal::Superseded(id.clone())) }
+    }
+
+    /// Refuses what cannot be applied whole.
+    fn check(&self, peer: Handle<Peer>, news: &BTreeMap<&SharePath, Option<Content>>) -> Result<(), Refusal> {
+        let files = &self.peers[peer].files;
+        let mut sizes = HashMap::new();
+        let (mut added, mut removed, mut new_bytes) = (0, 0, 0);
+        for (path, content) in news {
+            let name = self.files.name(path);
+            let is_held = name.is_some_and(|name| files.contains_key(&name));
+            let Some(content) = content else {
+                removed += usize::from(is_held);
+                continue;
+            };
+            // What keeps a liar from being many sources of one content, each of another size.
+            if *sizes.entry(content.id).or_insert(content.size) != content.size
+                || self.files.holds_other_size(&self.peers, peer, *content)
+            {
+                return Err(Refusal::TwoSizes(content.id));
+            }
+            added += usize::from(!is_held);
+            new_bytes += if name.is_none() { path.as_str().len() } else { 0 };
+        }
+        if added > 0 && files.len() + added - removed > self.room.files_per_peer {
+            return Err(Refusal::FilesPerPeer);
+        }
+        if added > 0 && self.files.held() + added - removed > self.room.files {
+            return Err(Refusal::Files);
+        }
+        if new_bytes > 0 && self.files.path_bytes() + new_bytes > self.room.paths_bytes {
+            return Err(Refusal::PathsBytes);
+        }
+        Ok(())
+    }
+
+    /// Makes `content` what a peer has under a path.
+    fn set(&mut self, peer: Handle<Peer>, path: &SharePath, content: Option<Content>) {
+        let old = self.files.name(path).and_then(|name| Some((name, *self.peers[peer].files.get(&name)?)));
+        if old.map(|(_, held)| self.files.content(held)) == content {
+            return;
+        }
+        if let Some((name, held)) = old {
+            self.files.release(&self.peers, peer, name, held);
+            self.peers[peer].files.remove(&name);
+        }
+        if let Some(content) = content {
+            let (name, held) = self.files.hold(&self.peers, peer, path, content);
+            self.peers[peer].files.insert(name, held);
+        }
+    }
+
+    fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
+        let entry = &mut self.peers[peer];
+        self.leases.remove(&(entry.deadline, peer));
+        entry.deadline = now + self.lease;
+        self.leases.insert((entry.deadline, peer));
+    }
+
+    fn remove(&mut self, peer: Handle<Peer>) -> Peer {
+        let files = std::mem::take(&mut self.peers[peer].files);
+        for (name, held) in files {
+            self.files.release(&self.peers, peer, name, held);
+        }
+        let entry = self.peers.remove(peer);
+        self.leases.remove(&(entry.deadline, peer));
+        self.by_id.remove(&entry.id);
+        for token in entry.superseded.iter().chain([&entry.token]) {
+            self.by_token.remove(token);
+        }
+        entry
+    }
+}
+
+/// Leaves `count` of the items, a random choice in random order.
+fn shuffle_first<T>(items: &mut Vec<T>, count: usize, dice: u64) {
+    let mut state = dice;
+    for at in 0..count.min(items.len()) {
+        // SplitMix64: one word of state, and good enough to spread load.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^= word >> 31;
+        let left = items.len() - at;
+        items.swap(at, at + (word % left as u64) as usize);
+    }
+    items.truncate(count);
+}

@@ -1,0 +1,84 @@
+//! A store that gives every value a number of four bytes, to be kept in place of the value.
+
+use std::{
+    cmp::Ordering,
+    marker::PhantomData,
+    ops::{Index, IndexMut},
+};
+
+/// The number of a value in a [`Slab`]. It is good until that value is removed, and then given to
+/// another: who removes a value first removes every handle to it.
+pub(super) struct Handle<T>(u32, PhantomData<fn() -> T>);
+
+// Derived, these would ask the same of `T`.
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Handle<T> {}
+impl<T> PartialEq for Handle<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for Handle<T> {}
+impl<T> PartialOrd for Handle<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Handle<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+pub(super) struct Slab<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> Handle<T> {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            // The limits on peers and files are far below 2^32.
+            (self.slots.len() - 1) as u32
+        });
+        self.slots[at as usize] = Some(value);
+        Handle(at, PhantomData)
+    }
+
+    pub(super) fn remove(&mut self, handle: Handle<T>) -> T {
+        let value = self.slots[handle.0 as usize].take().expect("a handle is good until its value is removed");
+        self.free.push(handle.0);
+        if self.len() == 0 {
+            // Nobody is left: give the memory back.
+            *self = Self::new();
+        }
+        value
+    }
+}
+
+impl<T> Index<Handle<T>> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, handle: Handle<T>) -> &T {
+        self.slots[handle.0 as usize].as_ref().expect("a handle is good until its value is removed")
+    }
+}
+
+impl<T> IndexMut<Handle<T>> for Slab<T> {
+    fn index_mut(&mut self, handle: Handle<T>) -> &mut T {
+        self.slots[handle.0 as usize].as_mut().expect("a handle is good until its value is removed")
+    }
+}

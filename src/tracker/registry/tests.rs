@@ -1,0 +1,392 @@
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+fn id(text: &str) -> PeerId {
+    text.parse().unwrap()
+}
+
+fn path(text: &str) -> SharePath {
+    text.parse().unwrap()
+}
+
+fn content(text: &str) -> Content {
+    Content { id: ContentId::of(text.as_bytes()), size: text.len() as u64 }
+}
+
+fn token(number: u64) -> Token {
+    Token::new(u128::from(number).to_be_bytes())
+}
+
+fn join(name: &str, owner: u8, address: &str) -> Join {
+    let address = address.parse().unwrap();
+    Join { id: id(name), identity: Identity::of(&[owner; 32]), address, zone: Zone::default() }
+}
+
+fn files(added: &[(&str, &str)], removed: &[&str]) -> Changes {
+    Changes {
+        added: added.iter().map(|(name, text)| (path(name), content(text))).collect(),
+        removed: removed.iter().map(|name| path(name)).collect(),
+    }
+}
+
+/// All rows as `path text sources ids`, as an asker on loopback or elsewhere sees them.
+fn rows(registry: &Registry, text: &str, local: bool) -> Vec<String> {
+    let mut pattern = Pattern::new(text);
+    let rows = registry.search(&mut pattern, local);
+    rows.map(|row| format!("{} {} {} {:?}", row.path, row.content.size, row.sources, names(&row.source_ids))).collect()
+}
+
+fn names<'a>(ids: &'a [&PeerId]) -> Vec<&'a str> {
+    ids.iter().map(|id| id.as_str()).collect()
+}
+
+/// A registry with `a` (token 1), `b` (token 2) and, on loopback, `c` (token 3).
+fn three(now: Instant) -> Registry {
+    let mut registry = Registry::new(LEASE);
+    for (name, number, address) in [("a", 1, "10.0.0.1:5000"), ("b", 2, "10.0.0.2:5000"), ("c", 3, "127.0.0.1:5000")] {
+        assert_eq!(registry.join(now, join(name, number, address), token(number.into())), Ok(false));
+    }
+    registry
+}
+
+#[test]
+fn what_is_announced_is_found_and_what_is_removed_is_not() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.announce(now, token(1), &files(&[("x", "1"), ("y", "22")], &[])).unwrap();
+    registry.announce(now, token(2), &files(&[("x", "333"), ("z", "1")], &[])).unwrap();
+    let mut expected = vec![r#"x 1 2 ["a", "b"]"#, r#"x 3 1 ["b"]"#, r#"y 2 1 ["a"]"#, r#"z 1 2 ["a", "b"]"#];
+    // The two contents of one path stand in the order of their ids.
+    expected[..2].sort_by_key(|row| content(if row.starts_with("x 1") { "1" } else { "333" }));
+    assert_eq!(rows(&registry, "*", false), expected);
+    // Another content under the same path takes the place of the first.
+    registry.announce(now, token(2), &files(&[("x", "1")], &["z", "never there"])).unwrap();
+    assert_eq!(rows(&registry, "*", false), [r#"x 1 2 ["a", "b"]"#, r#"y 2 1 ["a"]"#]);
+    // Saying a thing again changes nothing, and `added` wins over `removed`.
+    registry.announce(now, token(2), &files(&[("x", "1"), ("x", "1")], &["x"])).unwrap();
+    assert_eq!(rows(&registry, "*", false), [r#"x 1 2 ["a", "b"]"#, r#"y 2 1 ["a"]"#]);
+    assert_eq!(registry.leave(token(1)), Ok(id("a")));
+    assert_eq!(rows(&registry, "*", false), [r#"x 1 1 ["b"]"#]);
+    let x = path("x");
+    assert_eq!(registry.search_exact(&x, false).count(), 1);
+    assert_eq!(registry.search_exact(&path("X"), false).count(), 0);
+}
+
+#[test]
+fn loopback_is_named_only_to_askers_there() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.announce(now, token(1), &files(&[("x", "1")], &[])).unwrap();
+    registry.announce(now, token(3), &files(&[("x", "1"), ("mine", "22")], &[])).unwrap();
+    assert_eq!(rows(&registry, "*", true), [r#"mine 2 1 ["c"]"#, r#"x 1 2 ["a", "c"]"#]);
+    assert_eq!(rows(&registry, "*", false), [r#"x 1 1 ["a"]"#]);
+    assert_eq!(registry.locate(content("1").id, true, 1).sources.len(), 2);
+    let located = registry.locate(content("1").id, false, 1);
+    assert_eq!(located.sources.iter().map(|source| source.id.as_str()).collect::<Vec<_>>(), ["a"]);
+    let hidden = registry.locate(content("22").id, false, 1);
+    assert!(hidden.sources.is_empty() && hidden.paths.is_empty());
+}
+
+#[test]
+fn a_lease_ends_to_the_moment_unless_it_is_renewed() {
+    let start = Instant::now();
+    let mut registry = three(start);
+    let almost = start + LEASE - Duration::from_nanos(1);
+    assert!(registry.expire(almost).is_empty());
+    registry.renew(almost, token(1)).unwrap();
+    registry.announce(almost, token(2), &Changes::default()).unwrap();
+    assert_eq!(registry.next_expiry(), Some(start + LEASE));
+    assert_eq!(registry.expire(start + LEASE), [id("c")]);
+    assert_eq!(registry.renew(start + LEASE, token(3)), Err(Refusal::UnknownToken));
+    assert_eq!(registry.expire(almost + LEASE).len(), 2);
+    assert_eq!(registry.next_expiry(), None);
+    // Its id is then anyone's.
+    assert_eq!(registry.join(almost + LEASE, join("a", 9, "10.0.0.9:1"), token(9)), Ok(false));
+}
+
+#[test]
+fn an_identity_takes_its_id_over_and_its_older_copies_are_told() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.announce(now, token(1), &files(&[("x", "1")], &[])).unwrap();
+    assert_eq!(registry.join(now, join("a", 9, "10.0.0.9:1"), token(9)), Err(Refusal::Taken(id("a"))));
+    assert_eq!(rows(&registry, "x", false).len(), 1);
+    for newer in 100..100 + limits::SUPERSEDED as u64 {
+        assert_eq!(registry.join(now, join("a", 1, "10.0.0.1:1"), token(newer)), Ok(true));
+        assert!(rows(&registry, "*", true).is_empty(), "it starts with no files");
+        assert_eq!(registry.renew(now, token(1)), Err(Refusal::Superseded(id("a"))));
+        assert_eq!(registry.leave(token(1)), Err(Refusal::Superseded(id("a"))));
+        registry.renew(now, token(newer)).unwrap();
+    }
+    // Only so many are remembered.
+    registry.join(now, join("a", 1, "10.0.0.1:1"), token(200)).unwrap();
+    assert_eq!(registry.renew(now, token(1)), Err(Refusal::UnknownToken));
+    assert_eq!(registry.renew(now, token(100)), Err(Refusal::Superseded(id("a"))));
+    registry.leave(token(200)).unwrap();
+    assert_eq!(registry.renew(now, token(100)), Err(Refusal::UnknownToken));
+}
+
+#[test]
+fn an_announce_is_applied_whole_or_not_at_all() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.announce(now, token(1), &files(&[("x", "1"), ("y", "1")], &[])).unwrap();
+    let wrong = Content { size: 7, ..content("1") };
+    let mut changes = files(&[("new", "new")], &["y"]);
+    changes.added.push((path("z"), wrong));
+    assert_eq!(registry.announce(now, token(1), &changes), Err(Refusal::TwoSizes(wrong.id)));
+    changes.added.push((path("zz"), content("1")));
+    assert_eq!(registry.announce(now, token(2), &changes), Err(Refusal::TwoSizes(wrong.id)));
+    assert_eq!(rows(&registry, "*", true), [r#"x 1 1 ["a"]"#, r#"y 1 1 ["a"]"#]);
+}
+
+#[test]
+fn a_liar_about_a_size_stands_beside_the_others_and_not_in_their_way() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.announce(now, token(1), &files(&[("x", "1")], &[])).unwrap();
+    let lie = Content { size: 1 << 60, ..content("1") };
+    registry.announce(now, token(2), &Changes { added: vec![(path("x"), lie)], removed: vec![] }).unwrap();
+    assert_eq!(rows(&registry, "x", false), [r#"x 1 1 ["a"]"#, r#"x 1152921504606846976 1 ["b"]"#]);
+    let sources = registry.locate(lie.id, false, 3).sources;
+    let mut sizes: Vec<_> = sources.iter().map(|source| (source.id.as_str(), source.size)).collect();
+    sizes.sort();
+    assert_eq!(sizes, [("a", 1), ("b", 1 << 60)]);
+}
+
+#[test]
+fn a_locate_names_a_hundred_of_many_and_over_time_all() {
+    let now = Instant::now();
+    let mut registry = Registry::new(LEASE);
+    let many = 250;
+    for number in 0..many {
+        registry.join(now, join(&format!("p{number}"), 1, "10.0.0.1:1"), token(number)).unwrap();
+        registry.announce(now, token(number), &files(&[("x", "1")], &[])).unwrap();
+    }
+    let mut seen = BTreeSet::new();
+    for dice in 0..30 {
+        let located = registry.locate(content("1").id, false, dice);
+        let ids: BTreeSet<_> = located.sources.iter().map(|source| source.id.clone()).collect();
+        assert_eq!(ids.len(), limits::NAMED, "no source is named twice");
+        seen.extend(ids);
+    }
+    assert_eq!(seen.len(), many as usize);
+    let mut pattern = Pattern::new("x");
+    let row = registry.search(&mut pattern, false).next().unwrap();
+    let mut sorted: Vec<_> = (0..many).map(|number| format!("p{number}")).collect();
+    sorted.sort();
+    assert_eq!((row.sources, names(&row.source_ids)), (250, sorted[..100].iter().map(String::as_str).collect()));
+}
+
+#[test]
+fn every_limit_is_kept_to_the_last_one_and_what_is_in_can_still_change() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    registry.room = Room { peers: 3, files_per_peer: 3, files: 5, paths_bytes: 7 };
+    assert_eq!(registry.join(now, join("d", 4, "10.0.0.4:1"), token(4)), Err(Refusal::Peers));
+    assert_eq!(registry.join(now, join("c", 3, "10.0.0.3:1"), token(33)), Ok(true));
+
+    let mut announce = |number, added: &[(&str, &str)], removed: &[&str]| {
+        registry.announce(now, token(number), &files(added, removed))
+    };
+    announce(1, &[("1", ""), ("2", ""), ("3", "")], &[]).unwrap();
+    assert_eq!(announce(1, &[("4", "")], &["never there"]), Err(Refusal::FilesPerPeer));
+    announce(1, &[("1", "new"), ("4", "")], &["3"]).unwrap();
+    announce(2, &[("1", ""), ("2", "")], &[]).unwrap();
+    assert_eq!(announce(33, &[("1", "")], &[]), Err(Refusal::Files));
+    announce(2, &[("55555", "")], &["1"]).unwrap_err();
+    announce(2, &[("5555", "")], &["1"]).unwrap();
+    assert_eq!(announce(2, &[("66", "")], &["2"]), Err(Refusal::PathsBytes));
+    announce(1, &[], &["1", "2", "4"]).unwrap();
+    announce(2, &[("66", "")], &["2"]).unwrap();
+    announce(33, &[("66", ""), ("5555", ""), ("7", "")], &[]).unwrap();
+}
+
+/// SplitMix64, seeded by the test, so that a failure can be seen again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((word ^ (word >> 31)) % sides as u64) as usize
+    }
+}
+
+/// What the registry is to be, told in the plainest way.
+#[derive(Default)]
+struct Model(BTreeMap<PeerId, Entry>);
+
+struct Entry {
+    owner: u8,
+    address: SocketAddr,
+    deadline: Instant,
+    token: u64,
+    superseded: Vec<u64>,
+    files: BTreeMap<SharePath, Content>,
+}
+
+impl Model {
+    fn expire(&mut self, now: Instant) -> BTreeSet<PeerId> {
+        let gone = self.0.iter().filter(|(_, entry)| entry.deadline <= now).map(|(id, _)| id.clone()).collect();
+        self.0.retain(|_, entry| entry.deadline > now);
+        gone
+    }
+
+    fn join(&mut self, now: Instant, name: &str, owner: u8, address: &str, token: u64) -> Result<bool, Refusal> {
+        let old = self.0.get(&id(name));
+        if old.is_some_and(|old| old.owner != owner) {
+            return Err(Refusal::Taken(id(name)));
+        }
+        let mut superseded = Vec::new();
+        if let Some(old) = old {
+            superseded = [&old.superseded[..], &[old.token]].concat();
+            superseded = superseded.iter().rev().take(limits::SUPERSEDED).rev().copied().collect();
+        }
+        let taken_over = old.is_some();
+        let (address, deadline, files) = (address.parse().unwrap(), now + LEASE, BTreeMap::new());
+        self.0.insert(id(name), Entry { owner, address, deadline, token, superseded, files });
+        Ok(taken_over)
+    }
+
+    fn holder(&mut self, token: u64) -> Result<(&PeerId, &mut Entry), Refusal> {
+        for (id, entry) in &mut self.0 {
+            if entry.superseded.contains(&token) {
+                return Err(Refusal::Superseded(id.clone()));
+            }
+            if entry.token == token {
+                return Ok((id, entry));
+            }
+        }
+        Err(Refusal::UnknownToken)
+    }
+
+    fn announce(&mut self, now: Instant, token: u64, changes: &Changes) -> Result<(), Refusal> {
+        let (_, entry) = self.holder(token)?;
+        let added: BTreeMap<_, _> = changes.added.iter().cloned().collect();
+        for one in added.values() {
+            if added.values().chain(entry.files.values()).any(|other| one.id == other.id && one.size != other.size) {
+                return Err(Refusal::TwoSizes(one.id));
+            }
+        }
+        entry.files.retain(|path, _| !changes.removed.contains(path));
+        entry.files.extend(added);
+        entry.deadline = now + LEASE;
+        Ok(())
+    }
+
+    fn visible(&self, local: bool) -> impl Iterator<Item = (&PeerId, &Entry)> {
+        self.0.iter().filter(move |(_, entry)| local || !entry.address.ip().is_loopback())
+    }
+
+    /// Every path with every content, and who holds that content.
+    fn rows(&self, local: bool) -> BTreeMap<(&SharePath, Content), Vec<&PeerId>> {
+        let all = self.0.values().flat_map(|entry| &entry.files);
+        let with_sources = all.map(|(path, content)| {
+            let holds = |entry: &Entry| entry.files.values().any(|other| other == content);
+            let sources = self.visible(local).filter(|(_, entry)| holds(entry)).map(|(id, _)| id);
+            ((path, *content), sources.collect::<Vec<_>>())
+        });
+        with_sources.filter(|(_, sources)| !sources.is_empty()).collect()
+    }
+}
+
+#[test]
+fn a_registry_is_what_a_naive_one_is() {
+    for seed in 0..8 {
+        let mut dice = Dice(seed);
+        let (mut now, mut next_token) = (Instant::now(), 0);
+        let (mut registry, mut model) = (Registry::new(LEASE), Model::default());
+        for step in 0..1500 {
+            now += Duration::from_millis([0, 0, 500, 3000][dice.roll(4)]);
+            let gone: BTreeSet<_> = registry.expire(now).into_iter().collect();
+            assert_eq!(gone, model.expire(now), "seed {seed} step {step}");
+            // One of the newest tokens, mostly a good one, or one that never was.
+            let any = (next_token as u64 + 1).saturating_sub(dice.roll(12) as u64);
+            match dice.roll(8) {
+                0 | 1 => {
+                    let (name, owner) = (["a", "b", "B", "c", "d-1"][dice.roll(5)], [1, 1, 1, 2][dice.roll(4)]);
+                    let address = ["10.0.0.1:1", "[2001:db8::1]:2", "127.0.0.1:3", "[::1]:4"][dice.roll(4)];
+                    next_token += 1;
+                    let joined = registry.join(now, join(name, owner, address), token(next_token));
+                    assert_eq!(joined, model.join(now, name, owner, address, next_token), "seed {seed} step {step}");
+                }
+                2 => assert_eq!(
+                    registry.renew(now, token(any)),
+                    model.holder(any).map(|(_, entry)| entry.deadline = now + LEASE),
+                    "seed {seed} step {step}"
+                ),
+                3 if dice.roll(3) == 0 => {
+                    let left = model.holder(any).map(|(id, _)| id.clone());
+                    assert_eq!(registry.leave(token(any)), left, "seed {seed} step {step}");
+                    let _ = left.map(|id| model.0.remove(&id));
+                }
+                _ => {
+                    let mut path = || path(["x", "X", "x/y", "é", "é/É.txt", "z z"][dice.roll(6)]);
+                    let removed = vec![path(), path()];
+                    let paths = [path(), path(), path()];
+                    let changes = Changes {
+                        added: (paths.into_iter().take(dice.roll(4)))
+                            .map(|path| {
+                                let mut content = content(["", "1", "22", "333"][dice.roll(4)]);
+                                content.size += u64::from(dice.roll(12) == 0);
+                                (path, content)
+                            })
+                            .collect(),
+                        removed: removed.into_iter().take(dice.roll(3)).collect(),
+                    };
+                    let announced = registry.announce(now, token(any), &changes);
+                    match (&announced, &model.announce(now, any, &changes)) {
+                        (Err(Refusal::TwoSizes(_)), Err(Refusal::TwoSizes(_))) => {}
+                        (one, other) => assert_eq!(one, other, "seed {seed} step {step}"),
+                    }
+                }
+            }
+            compare(&registry, &model, &mut dice);
+        }
+        registry.expire(now + LEASE);
+        assert!(registry.files.is_empty() && registry.by_id.is_empty() && registry.by_token.is_empty());
+        assert!(registry.leases.is_empty() && registry.peers.len() == 0);
+    }
+}
+
+fn compare(registry: &Registry, model: &Model, dice: &mut Dice) {
+    assert_eq!(registry.next_expiry(), model.0.values().map(|entry| entry.deadline).min());
+    assert_eq!(registry.files.held(), model.0.values().map(|entry| entry.files.len()).sum());
+    let tokens: usize = model.0.values().map(|entry| 1 + entry.superseded.len()).sum();
+    assert_eq!(registry.by_token.len(), tokens);
+    let paths: BTreeSet<_> = model.0.values().flat_map(|entry| entry.files.keys()).collect();
+    assert_eq!(registry.files.path_bytes(), paths.iter().map(|path| path.as_str().len()).sum());
+
+    let local = dice.roll(2) == 0;
+    let expected = model.rows(local);
+    let expected: Vec<_> = (expected.iter())
+        .map(|((path, content), ids)| Row { path, content: *content, sources: ids.len(), source_ids: ids.clone() })
+        .collect();
+    let text = ["*", "x", "É", "?", "*y", " "][dice.roll(6)];
+    let mut meant = Pattern::new(text);
+    let meant: Vec<_> = expected.iter().filter(|row| meant.matches(row.path.as_str())).collect();
+    let mut pattern = Pattern::new(text);
+    assert!(
+        registry
+            .search(&mut pattern, local)
+            .eq(meant.iter().map(|row| Row { source_ids: row.source_ids.clone(), ..**row }))
+    );
+    let exact = path(["x", "é", "none"][dice.roll(3)]);
+    let count = expected.iter().filter(|row| *row.path == exact).count();
+    assert_eq!(registry.search_exact(&exact, local).count(), count);
+
+    let wanted = content(["", "1", "22", "333"][dice.roll(4)]).id;
+    let Located { paths, sources } = registry.locate(wanted, local, dice.roll(1000) as u64);
+    let rows: Vec<_> = expected.iter().filter(|row| row.content.id == wanted).collect();
+    assert_eq!(paths, rows.iter().map(|row| row.path).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    let expected_sources: BTreeSet<_> =
+        rows.iter().flat_map(|row| row.source_ids.iter().map(|id| (*id, row.content.size))).collect();
+    assert_eq!(sources.len(), expected_sources.len(), "no source is named twice");
+    for Source { id, address, size, .. } in &sources {
+        assert!(expected_sources.contains(&(*id, *size)));
+        assert_eq!(model.0[*id].address, *address);
+    }
+}
