@@ -1,0 +1,553 @@
+//! The tracker as it is shipped: the real binary, asked over real sockets.
+#![cfg(all(feature = "tracker", feature = "peer"))]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use enjambre::{
+    limits,
+    proto::{
+        AnnounceRequest, File, Found, JoinReply, JoinRequest, LeaveRequest, LocateReply, LocateRequest, RenewRequest,
+        SearchReply, SearchRequest, tracker_client::TrackerClient,
+    },
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+/// How long a test waits for what is to happen at once.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A running tracker; killed when dropped, and its log shown when the test has failed.
+struct Tracker {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tracker {
+    fn start(args: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", args)
+    }
+
+    fn start_at(address: &str, args: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_tracker")).args(["--listen", address]).args(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut tracker = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log };
+        let line = tracker.line("tracker listening on ");
+        tracker.address = line.split([' ', ',']).nth(3).unwrap().parse().unwrap();
+        tracker
+    }
+
+    /// The first line of the log with this in it, once it is there.
+    fn line(&self, part: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            if let Some(line) = self.log.lock().unwrap().iter().find(|line| line.contains(part)) {
+                return line.clone();
+            }
+            assert!(begun.elapsed() < SOON, "no line has {part:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn exit(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < SOON, "still running");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        let channel = endpoint.timeout(SOON).connect().await.unwrap();
+        Client(TrackerClient::new(channel).max_decoding_message_size(limits::RPC_BYTES))
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            for line in self.log.lock().unwrap().iter() {
+                eprintln!("tracker: {line}");
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Client(TrackerClient<Channel>);
+
+impl Client {
+    async fn join(&mut self, peer_id: &str, identity: u8) -> Result<JoinReply, Status> {
+        self.join_as(joining(peer_id, identity)).await
+    }
+
+    async fn join_as(&mut self, request: JoinRequest) -> Result<JoinReply, Status> {
+        self.0.join(request).await.map(tonic::Response::into_inner)
+    }
+
+    async fn announce(&mut self, token: &[u8], added: &[(&str, &str)], removed: &[&str]) -> Result<(), Status> {
+        let added = added.iter().map(|(path, text)| file(path, text)).collect();
+        let removed = removed.iter().map(ToString::to_string).collect();
+        self.announce_as(AnnounceRequest { token: token.to_vec(), added, removed }).await
+    }
+
+    async fn announce_as(&mut self, request: AnnounceRequest) -> Result<(), Status> {
+        self.0.announce(request).await.map(|_| ())
+    }
+
+    async fn renew(&mut self, token: &[u8]) -> Result<(), Status> {
+        self.0.renew(RenewRequest { token: token.to_vec() }).await.map(|_| ())
+    }
+
+    async fn leave(&mut self, token: &[u8]) -> Result<(), Status> {
+        self.0.leave(LeaveRequest { token: token.to_vec() }).await.map(|_| ())
+    }
+
+    async fn search(&mut self, text: &str, exact: bool) -> Result<SearchReply, Status> {
+        self.0.search(SearchRequest { text: text.to_owned(), exact }).await.map(tonic::Response::into_inner)
+    }
+
+    async fn locate(&mut self, content: &[u8]) -> Result<LocateReply, Status> {
+        self.0.locate(LocateRequest { content: content.to_vec() }).await.map(tonic::Response::into_inner)
+    }
+
+    /// All paths, each with the ids of its sources.
+    async fn all(&mut self) -> Vec<(String, Vec<String>)> {
+        let found = self.search("*", false).await.unwrap().found;
+        found.into_iter().map(|Found { path, source_ids, .. }| (path, source_ids)).collect()
+    }
+}
+
+fn joining(peer_id: &str, identity: u8) -> JoinRequest {
+    JoinRequest {
+        peer_id: peer_id.to_owned(),
+        identity: vec![identity; 32],
+        port: 5000,
+        zone: "us-east-1a".to_owned(),
+        advertise: String::new(),
+    }
+}
+
+fn file(path: &str, text: &str) -> File {
+    let content = blake3::hash(text.as_bytes()).as_bytes().to_vec();
+    File { path: path.to_owned(), content, size: text.len() as u64 }
+}
+
+fn row(path: &str, ids: &[&str]) -> (String, Vec<String>) {
+    (path.to_owned(), ids.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, Status>, code: Code, part: &str) {
+    let Err(status) = result else { panic!("not refused") };
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(status.message().contains(part), "{status:?}");
+}
+
+#[tokio::test]
+async fn what_one_peer_announces_another_finds_and_locates() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let a = client.join("a", 1).await.unwrap();
+    assert_eq!((a.token.len(), a.lease_millis, a.address.as_str()), (16, 15_000, "127.0.0.1:5000"));
+    let b = client.join("b", 2).await.unwrap();
+    client.announce(&a.token, &[("d/Café 1.txt", "one"), ("y", "two")], &[]).await.unwrap();
+    client.announce(&b.token, &[("other name", "one")], &[]).await.unwrap();
+    let reply = client.search("CAFÉ", false).await.unwrap();
+    let File { path, content, size } = file("d/Café 1.txt", "one");
+    let source_ids = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(reply.found, [Found { path, content: content.clone(), size, sources: 2, source_ids }]);
+    assert!(!reply.more);
+    assert_eq!(client.search("y", true).await.unwrap().found.len(), 1);
+    for nothing in ["Y", "../y", "*", "y/"] {
+        assert!(client.search(nothing, true).await.unwrap().found.is_empty(), "{nothing}");
+    }
+    let located = client.locate(&content).await.unwrap();
+    assert_eq!(located.paths, ["d/Café 1.txt", "other name"]);
+    let mut ids: Vec<_> = located.sources.iter().map(|source| source.peer_id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["a", "b"]);
+    assert!(located.sources.iter().all(|source| source.size == 3 && source.address == "127.0.0.1:5000"));
+    assert_eq!(client.locate(&[0; 32]).await.unwrap(), LocateReply::default());
+    tracker.line("join peer=a address=127.0.0.1:5000 zone=us-east-1a took_over=false");
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_is_gone_from_search_within_one_lease() {
+    let tracker = Tracker::start(&["--lease", "1"]);
+    let mut client = tracker.client().await;
+    let dead = client.join("dead", 1).await.unwrap().token;
+    let alive = client.join("alive", 2).await.unwrap().token;
+    client.announce(&alive, &[("x", "1")], &[]).await.unwrap();
+    let last_word = Instant::now();
+    client.announce(&dead, &[("x", "1")], &[]).await.unwrap();
+    assert_eq!(client.all().await, [row("x", &["alive", "dead"])]);
+    while client.all().await != [row("x", &["alive"])] {
+        // What the answer takes on a busy machine is not the lease's.
+        assert!(last_word.elapsed() < Duration::from_millis(1500), "still there");
+        client.renew(&alive).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(last_word.elapsed() >= Duration::from_secs(1), "gone too soon");
+    refused(client.renew(&dead).await, Code::NotFound, "join again");
+    // Without anyone asking, it is noticed all the same.
+    tracker.line("expire peer=dead");
+    tracker.line("expire peer=alive");
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_is_gone_at_once() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    client.announce(&token, &[("x", "1")], &[]).await.unwrap();
+    client.leave(&token).await.unwrap();
+    assert_eq!(client.all().await, []);
+    refused(client.leave(&token).await, Code::NotFound, "join again");
+    tracker.line("leave peer=a");
+    // The id is free for anyone.
+    client.join("a", 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_identity_cannot_take_a_live_id() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    client.announce(&token, &[("x", "1")], &[]).await.unwrap();
+    refused(client.join("a", 2).await, Code::AlreadyExists, "another live peer has the id a");
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+    client.renew(&token).await.unwrap();
+    tracker.line("refuse call=join from=127.0.0.1 code=AlreadyExists");
+}
+
+#[tokio::test]
+async fn the_superseded_copy_is_told_aborted() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let old = client.join("a", 1).await.unwrap().token;
+    client.announce(&old, &[("x", "1")], &[]).await.unwrap();
+    let new = client.join("a", 1).await.unwrap().token;
+    assert_eq!(client.all().await, [], "the new one starts with no files");
+    refused(client.renew(&old).await, Code::Aborted, "newer copy");
+    refused(client.announce(&old, &[("y", "1")], &[]).await, Code::Aborted, "newer copy");
+    refused(client.leave(&old).await, Code::Aborted, "newer copy");
+    client.announce(&new, &[("x", "1")], &[]).await.unwrap();
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+}
+
+#[tokio::test]
+async fn a_stranger_without_the_token_changes_nothing() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    client.announce(&token, &[("x", "1")], &[]).await.unwrap();
+    let mut near = token.clone();
+    near[15] ^= 1;
+    for (wrong, code) in [
+        (&near[..], Code::NotFound),
+        (&[0; 16], Code::NotFound),
+        (&[], Code::InvalidArgument),
+        (&token[..15], Code::InvalidArgument),
+        (&[&token[..], &[0]].concat(), Code::InvalidArgument),
+    ] {
+        refused(client.announce(wrong, &[("y", "1")], &["x"]).await, code, "join");
+        refused(client.renew(wrong).await, code, "join");
+        refused(client.leave(wrong).await, code, "join");
+    }
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+}
+
+#[tokio::test]
+async fn a_restarted_tracker_answers_not_found_so_that_peers_join_again() {
+    let mut tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    tracker.child.kill().unwrap();
+    tracker.exit();
+    // At once, and at the same address: its old connections still linger there.
+    let again = Tracker::start_at(&tracker.address.to_string(), &[]);
+    let mut client = again.client().await;
+    refused(client.renew(&token).await, Code::NotFound, "join again");
+    refused(client.announce(&token, &[("x", "1")], &[]).await, Code::NotFound, "join again");
+    let token = client.join("a", 1).await.unwrap().token;
+    client.announce(&token, &[("x", "1")], &[]).await.unwrap();
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+}
+
+#[tokio::test]
+async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let good = joining("b", 2);
+    let long = "x".repeat(65);
+    for (request, part) in [
+        (JoinRequest { peer_id: String::new(), ..good.clone() }, "peer_id"),
+        (JoinRequest { peer_id: long.clone(), ..good.clone() }, "peer_id"),
+        (JoinRequest { peer_id: "a\nexpire peer=b".into(), ..good.clone() }, "peer_id"),
+        (JoinRequest { peer_id: "search".into(), ..good.clone() }, "kept for commands"),
+        (JoinRequest { peer_id: "x".repeat(10_000), ..good.clone() }, "peer_id"),
+        (JoinRequest { identity: vec![], ..good.clone() }, "identity"),
+        (JoinRequest { identity: vec![0; 33], ..good.clone() }, "identity"),
+        (JoinRequest { port: 0, ..good.clone() }, "port"),
+        (JoinRequest { port: 65_536, ..good.clone() }, "port"),
+        (JoinRequest { port: u32::MAX, ..good.clone() }, "port"),
+        (JoinRequest { zone: "a b".into(), ..good.clone() }, "zone"),
+        (JoinRequest { zone: long, ..good.clone() }, "zone"),
+    ] {
+        refused(client.join_as(request).await, Code::InvalidArgument, part);
+    }
+    let advertised = JoinRequest { advertise: "10.0.0.1".into(), ..good };
+    refused(client.join_as(advertised).await, Code::PermissionDenied, "--allow-advertise");
+
+    let token = client.join("a", 1).await.unwrap().token;
+    client.announce(&token, &[("x", "1")], &[]).await.unwrap();
+    let (first, good) = (file("first", "1"), file("y", "2"));
+    let long_path = "x/".repeat(512) + "x";
+    let bad_paths =
+        ["", "/", "/etc/passwd", "../x", "a/../../b", ".ssh/id", "a//b", "a\0b", "a\nb", "\u{9b}", &long_path];
+    for path in bad_paths {
+        let bad = File { path: path.to_owned(), ..good.clone() };
+        let added = vec![first.clone(), bad];
+        let request = AnnounceRequest { token: token.clone(), added, removed: vec!["x".into()] };
+        refused(client.announce_as(request).await, Code::InvalidArgument, "added[1].path");
+        let removed = vec!["x".into(), path.to_owned()];
+        let request = AnnounceRequest { token: token.clone(), added: vec![], removed };
+        refused(client.announce_as(request).await, Code::InvalidArgument, "removed[1]");
+    }
+    for (bad, part) in [
+        (File { content: vec![], ..good.clone() }, "added[1].content"),
+        (File { content: vec![1; 31], ..good.clone() }, "added[1].content"),
+        (File { content: vec![1; 100_000], ..good.clone() }, "added[1].content"),
+        (File { size: u64::MAX, ..good.clone() }, "added[1].size"),
+        (File { size: (1 << 62) + 1, ..good.clone() }, "added[1].size"),
+        (File { size: 7, ..file("z", "1") }, "two sizes"),
+    ] {
+        let request = AnnounceRequest { token: token.clone(), added: vec![first.clone(), bad], removed: vec![] };
+        refused(client.announce_as(request).await, Code::InvalidArgument, part);
+    }
+    let many = vec![good.clone(); limits::ANNOUNCE_FILES + 1];
+    let request = AnnounceRequest { token: token.clone(), added: many, removed: vec![] };
+    refused(client.announce_as(request).await, Code::ResourceExhausted, "at most 1000 files");
+    let many = vec![String::new(); 500_000];
+    let request = AnnounceRequest { token: token.clone(), added: vec![], removed: many };
+    refused(client.announce_as(request).await, Code::ResourceExhausted, "at most 1000 files");
+    let many = vec!["y".repeat(1 << 20); 3];
+    let request = AnnounceRequest { token: token.clone(), added: vec![], removed: many };
+    refused(client.announce_as(request).await, Code::OutOfRange, "");
+
+    for exact in [true, false] {
+        refused(client.search("", exact).await, Code::InvalidArgument, "text");
+        refused(client.search(&"x".repeat(1025), exact).await, Code::InvalidArgument, "text");
+        refused(client.search(&"x".repeat(100_000), exact).await, Code::OutOfRange, "");
+    }
+    for hostile in ["\0", "\u{202e}", "a\nb", "?*?*?*?*?*?*?*?*?", "[[[", "\\", "%"] {
+        client.search(hostile, false).await.unwrap();
+    }
+    for content in [&[][..], &[0; 31], &[0; 33]] {
+        refused(client.locate(content).await, Code::InvalidArgument, "content");
+    }
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+    // The log holds one line a refusal, whatever was in the request.
+    assert!(tracker.log.lock().unwrap().iter().all(|line| !line.starts_with("expire")));
+}
+
+#[tokio::test]
+async fn an_address_to_advertise_is_taken_only_where_it_is_allowed_and_good() {
+    let tracker = Tracker::start(&["--allow-advertise"]);
+    let mut client = tracker.client().await;
+    let advertise = |address: &str| JoinRequest { advertise: address.to_owned(), ..joining("a", 1) };
+    for (address, given) in [("52.1.2.3", "52.1.2.3:5000"), ("2001:db8::1", "[2001:db8::1]:5000")] {
+        assert_eq!(client.join_as(advertise(address)).await.unwrap().address, given);
+    }
+    for bad in ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "example.com"] {
+        refused(client.join_as(advertise(bad)).await, Code::InvalidArgument, "advertise");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_takes() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let ids: Vec<_> = (0..limits::NAMED).map(|number| format!("{number:0>64}")).collect();
+    for id in &ids {
+        let token = client.join(id, 1).await.unwrap().token;
+        let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&format!("short/{number:04}"), "1")).collect();
+        client.announce_as(AnnounceRequest { token, added, removed: vec![] }).await.unwrap();
+    }
+    let reply = client.search("short", false).await.unwrap();
+    assert!(reply.more && reply.found.len() > 100, "{}", reply.found.len());
+    assert!(reply.found.is_sorted_by_key(|found| &found.path) && reply.found[7].path == "short/0007");
+    assert!(reply.found.iter().all(|found| found.source_ids == ids));
+    assert!(!client.search("short/000", false).await.unwrap().more);
+
+    let token = client.join("a", 1).await.unwrap().token;
+    let part = "é".repeat(125);
+    let path = |number| format!("{part}/{part}/{part}/{part}/{number:019}");
+    let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&path(number), "2")).collect::<Vec<_>>();
+    assert_eq!(added[0].path.len(), limits::PATH_BYTES - 1);
+    client.announce_as(AnnounceRequest { token, added, removed: vec![] }).await.unwrap();
+    let reply = client.search("É", false).await.unwrap();
+    assert_eq!((reply.found.len(), reply.more), (limits::SEARCH_RESULTS, false));
+    assert!(client.search("*", false).await.unwrap().more);
+}
+
+#[tokio::test]
+async fn garbage_and_silence_on_other_connections_keep_nobody_waiting() {
+    let tracker = Tracker::start(&[]);
+    let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(tracker.address).unwrap()).collect();
+    for garbage in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        &[0; 100_000],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ] {
+        let mut stream = TcpStream::connect(tracker.address).unwrap();
+        // It may well be closed before all is sent.
+        let _ = stream.write_all(garbage);
+        drop(stream);
+    }
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    client.renew(&token).await.unwrap();
+    drop(silent);
+}
+
+/// An HTTP/2 connection on which an announce was begun and then nothing more is sent.
+fn stalled_announce(address: SocketAddr) -> TcpStream {
+    let mut headers = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/enjambre.v1.Tracker/Announce"),
+        (":authority", "tracker"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        // RFC 7541 section 6.2.2: a literal, not indexed.
+        headers.push(0);
+        for text in [name, value] {
+            headers.push(text.len() as u8);
+            headers.extend(text.as_bytes());
+        }
+    }
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // Frames (RFC 9113 section 4.1): SETTINGS, HEADERS with END_HEADERS, and a DATA frame that
+    // begins a message of 1 MiB.
+    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend([0, 0, headers.len() as u8, 1, 4, 0, 0, 0, 1]);
+    bytes.extend(headers);
+    bytes.extend([0, 0, 5, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0, 0]);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(&bytes).unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn stalled_announces_keep_nobody_from_renewing_and_end() {
+    let tracker = Tracker::start(&[]);
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    let begun = Instant::now();
+    let stalled: Vec<_> = (0..2 * limits::ANNOUNCES).map(|_| stalled_announce(tracker.address)).collect();
+    client.renew(&token).await.unwrap();
+    client.search("x", false).await.unwrap();
+    // All slots are taken: what waits for one may itself run out of time, and then is tried again.
+    while let Err(status) = client.announce(&token, &[("x", "1")], &[]).await {
+        assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+        assert!(begun.elapsed() < limits::RPC_TIME * 3, "{status:?}");
+        client.renew(&token).await.unwrap();
+    }
+    assert_eq!(client.all().await, [row("x", &["a"])]);
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn a_tracker_out_of_descriptors_serves_on_and_recovers() {
+    let binary = env!("CARGO_BIN_EXE_tracker");
+    let script = format!("ulimit -n 40; exec '{binary}' --listen 127.0.0.1:0");
+    let tracker = Tracker::spawn(Command::new("sh").args(["-c", &script]));
+    let mut client = tracker.client().await;
+    let token = client.join("a", 1).await.unwrap().token;
+    let many: Vec<_> = (0..60).map(|_| TcpStream::connect(tracker.address).unwrap()).collect();
+    tracker.line("accept failed reason=");
+    client.renew(&token).await.unwrap();
+    drop(many);
+    tracker.client().await.renew(&token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_with_success_also_while_clients_are_connected() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut tracker = Tracker::start(&[]);
+        let mut client = tracker.client().await;
+        client.join("a", 1).await.unwrap();
+        let stalled = stalled_announce(tracker.address);
+        let silent = TcpStream::connect(tracker.address).unwrap();
+        tracker.client().await.join("b", 1).await.unwrap();
+        tracker.signal(signal);
+        assert!(tracker.exit().success());
+        assert!(client.join("c", 1).await.is_err());
+        drop((stalled, silent));
+    }
+}
+
+#[test]
+fn a_wrong_command_line_gets_one_clear_line() {
+    let run = |args: &[&str]| -> Output { Command::new(env!("CARGO_BIN_EXE_tracker")).args(args).output().unwrap() };
+    let taken = Tracker::start(&[]);
+    let address = taken.address.to_string();
+    for (args, code, part) in [
+        (&["--wat"][..], 2, "unknown flag --wat"),
+        (&["extra"], 2, "unexpected `extra`"),
+        (&["--lease", "0"], 2, "1 to 3600"),
+        (&["--lease", "3601"], 2, "1 to 3600"),
+        (&["--lease", "x"], 2, "--lease x"),
+        (&["--lease"], 2, "--lease needs a value"),
+        (&["--listen", "50051"], 2, "--listen 50051"),
+        (&["--listen", "127.0.0.1:65536"], 2, "--listen 127.0.0.1:65536"),
+        (&["--listen", &address], 1, "another tracker runs here"),
+        (&["--listen", "192.0.2.1:1"], 1, "no interface has this address"),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?} {said}");
+        assert!(said.starts_with("error: ") && said.contains(part) && said.lines().count() == 1, "{args:?} {said}");
+    }
+    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("[ENJAMBRE_ALLOW_ADVERTISE]"));
+    assert!(run(&["--version"]).stdout.starts_with(b"tracker "));
+    let mut by_variables = Command::new(env!("CARGO_BIN_EXE_tracker"));
+    by_variables.envs([("ENJAMBRE_LISTEN", "127.0.0.1:0"), ("ENJAMBRE_LEASE", "7")]);
+    assert!(Tracker::spawn(&mut by_variables).line("listening").ends_with(", lease 7 s"));
+}
