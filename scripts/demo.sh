@@ -189,7 +189,6 @@ head -c 8388608 /dev/urandom >"$photo"
 upload() { # CURL ARGUMENTS..., the last two on the screen as a user would type them
 	code=$(curl -sS --max-time 60 -o "$work/reply" -w '%{http_code}' "$@" 2>"$work/curl.err")
 	cat "$work/reply" "$work/curl.err" | back
-	echo
 	content=$(grep -o '[0-9a-f]\{64\}' "$work/reply")
 }
 typed "curl -F file=@notes.txt $peer_1_url/upload"
@@ -231,7 +230,9 @@ typed "kill -9 $peer_1_pid   (peer_1)"
 kill -9 "$peer_1_pid"
 wait "$peer_1_pid" 2>/dev/null
 peer_1_pid=''
+died=$(date +%s)
 check "search has forgotten peer_1 within its lease ($lease s)" within $((lease + 1)) found_at notes.txt peer_2
+note "it took $(($(date +%s) - died)) s"
 asks peer_2 'search notes'
 note 'what others have fetched is still there:'
 asks peer_3 "get 'holiday photo.jpg' album/2026.jpg"
