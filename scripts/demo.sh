@@ -92,23 +92,27 @@ within() {
 	done
 }
 said() { grep -q -- "$2" "$work/$1.err" 2>/dev/null; } # said WHO PATTERN
-lines() { cat "$work/$1.out" "$work/$1.err" | wc -l; } # lines WHO
-more_lines() { [ "$(lines "$1")" -gt "$2" ]; }         # more_lines WHO COUNT
-# ask WHO COMMAND: types a command for a peer and waits for the first lines that come back, then in $answer.
+# Results come on stdout; where there are none, a line on stderr says so.
+answered() { # WHO
+	[ -n "$(tail -n "+$out_next" "$work/$1.out")" ] ||
+		tail -n "+$err_next" "$work/$1.err" | grep -q '^error: \|^nothing found'
+}
+# ask WHO COMMAND: types a command for a peer and waits for the answer: $answer, and $remark for the eye.
 ask() {
-	had=$(lines "$1") out_had=$(wc -l <"$work/$1.out")
+	out_next=$(($(wc -l <"$work/$1.out") + 1)) err_next=$(($(wc -l <"$work/$1.err") + 1))
 	case $1 in
 	peer_1) echo "$2" >&4 ;;
 	peer_2) echo "$2" >&5 ;;
 	peer_3) echo "$2" >&6 ;;
 	esac
-	within 30 more_lines "$1" "$had" || give_up "$1 does not answer \`$2\`"
-	answer=$(tail -n "+$((out_had + 1))" "$work/$1.out")
+	within 30 answered "$1" || give_up "$1 does not answer \`$2\`"
+	answer=$(tail -n "+$out_next" "$work/$1.out")
+	remark=$(tail -n "+$err_next" "$work/$1.err")
 }
 asks() { # the same, on the screen
 	typed "$1> $2"
 	ask "$1" "$2"
-	if [ -n "$answer" ]; then echo "$answer" | back; else tail -n 1 "$work/$1.err" | back; fi
+	printf '%s\n' "$remark" "$answer" | sed '/^$/d' | back
 }
 # Whether peer_2's search finds a path at exactly these sources.
 found_at() { # PATH SOURCES
@@ -173,7 +177,7 @@ begin() { # WHO PORT; the number in $!
 	fi
 	within 10 said "$1" '^joined' || give_up "$1 does not join"
 	url=$(sed -n 's,^serving \(http://[^ /]*\).*,\1,p' "$work/$1.err")
-	typed "peer $1 ${url##*:} ./$1 --tracker $tracker"
+	typed "peer $1 ${url##*:} ./$1 --tracker $tracker --bind 127.0.0.1"
 	back <"$work/$1.err"
 }
 begin peer_1 5000
