@@ -17,13 +17,14 @@ use std::{
 use crate::{
     limits,
     name::{PeerId, Zone},
-    peer::{link::Link, share::Share},
+    peer::{link::Link, share::Share, swarm::partial::Downloads},
     say,
 };
 
 /// Carries commands out, one after the other.
 pub struct Console {
     share: Share,
+    downloads: Downloads,
     link: Link,
     peer: PeerId,
     zone: Zone,
@@ -41,8 +42,8 @@ enum Next {
 
 impl Console {
     /// A console of the peer `peer` in `zone`.
-    pub fn new(share: Share, link: Link, peer: PeerId, zone: Zone) -> Self {
-        Self { share, link, peer, zone, failed: false, settled: false }
+    pub fn new(share: Share, downloads: Downloads, link: Link, peer: PeerId, zone: Zone) -> Self {
+        Self { share, downloads, link, peer, zone, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

@@ -55,6 +55,14 @@ impl Partial {
         }
     }
 
+    /// The file again, for those who are given pieces of it while the download goes on.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn to_read(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Reads at an offset, as `pread`.
     ///
     /// # Errors

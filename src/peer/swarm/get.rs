@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fetch::{Exactly, FetchError, Fetcher};
+use super::{
+    fetch::{Exactly, FetchError, Fetcher},
+    partial::{Downloads, Running},
+};
 use crate::{
     content::{ContentId, PieceIndex, PieceList, PieceVerifier, Pieces},
     limits,
@@ -23,6 +26,8 @@ use crate::{
 pub struct Getter<'a> {
     /// Where to.
     pub share: &'a Share,
+    /// Where others find the pieces that are here already.
+    pub downloads: &'a Downloads,
     /// The own id: never a source.
     pub peer: &'a PeerId,
     /// The own zone: its sources come first.
@@ -147,9 +152,11 @@ impl Getter<'_> {
         let mut download = Download::new(self, id)?;
         download.run()?;
         let Download { file, cut, sources, fetched, .. } = download;
-        let Cut { pieces, list, .. } = cut.ok_or(GetError::NoSource)?;
+        let Cut { pieces, list, running, .. } = cut.ok_or(GetError::NoSource)?;
         let size = pieces.size();
         self.publish(file.into_staged(Entry { content: *id, size }, &list)?, path)?;
+        // Only now, when the share has it, so that there is no moment in which nobody is given it.
+        drop(running);
         Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
     }
 
@@ -196,6 +203,8 @@ struct Cut {
     pieces: Pieces,
     list: PieceList,
     have: Vec<bool>,
+    /// Gives on what is here.
+    running: Running,
 }
 
 impl<'a> Download<'a> {
@@ -275,7 +284,8 @@ impl<'a> Download<'a> {
             if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
         let list =
             PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
-        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()] };
+        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.to_read()?);
+        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()], running };
         let here = cut.verify(&self.id, &self.file)?;
         if here > 0 {
             self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", cut.have.len()));
@@ -287,6 +297,11 @@ impl<'a> Download<'a> {
 impl Cut {
     fn piece(&self, index: usize) -> PieceIndex {
         self.pieces.index(index).expect("within the content")
+    }
+
+    fn gain(&mut self, piece: PieceIndex) {
+        self.have[piece.get()] = true;
+        self.running.gain(piece);
     }
 
     /// Reads again what the file may hold, and believes only what verifies; the number of pieces.
@@ -312,7 +327,9 @@ impl Cut {
                         }
                     }
                 }
-                self.have[index] = verifier.is_true();
+                if verifier.is_true() {
+                    self.gain(piece);
+                }
             }
         }
         Ok(self.have.iter().filter(|have| **have).count())
@@ -381,14 +398,15 @@ impl<'a> Sink<'a> {
     /// Settles the current piece, whose bytes are all here, and begins the next one.
     fn end_piece(&mut self) -> Result<(), Failure> {
         let index = self.run.start;
-        let range = self.cut.pieces.range(self.cut.piece(index));
+        let piece = self.cut.piece(index);
+        let range = self.cut.pieces.range(piece);
         let next = self.cut.piece((index + 1).min(self.run.end - 1));
         let next = PieceVerifier::new(self.id, &self.cut.pieces, &self.cut.list, next);
         if !std::mem::replace(&mut self.verifier, next).is_true() {
             let count = self.cut.have.len();
             return Err(Failure::Liar(format!("sent wrong bytes (piece {} of {count})", index + 1)));
         }
-        self.cut.have[index] = true;
+        self.cut.gain(piece);
         self.verified += range.end - range.start;
         self.run.start += 1;
         Ok(())

@@ -14,7 +14,7 @@ use std::{
 
 use blake3::hazmat::{Mode, merge_subtrees_non_root};
 
-use super::{Fetcher, GetError, Getter, Report, Watch};
+use super::{Fetcher, GetError, Getter, Report, Watch, partial::Downloads};
 use crate::{
     content::{ContentId, PieceHasher},
     name::{SharePath, Zone},
@@ -243,7 +243,9 @@ fn source(name: &str, peer: &Peer, size: usize) -> Source {
 fn get(home: &Home, id: &ContentId, path: &str, sources: &[Source]) -> (Result<Report, GetError>, Vec<String>) {
     let notes = Notes::default();
     let locate = |_: &ContentId| Ok::<_, LinkError>(sources.to_vec());
+    let downloads = Downloads::default();
     let getter = Getter {
+        downloads: &downloads,
         share: &home.share,
         peer: &"me".parse().unwrap(),
         zone: &Zone::default(),
