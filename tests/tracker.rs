@@ -1,5 +1,7 @@
 //! The tracker as it is shipped: the real binary, asked over real sockets.
 #![cfg(all(feature = "tracker", feature = "peer"))]
+// clippy.toml allows this in tests, and takes the helpers of this file for something else.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -210,16 +212,21 @@ async fn a_peer_that_dies_is_gone_from_search_within_one_lease() {
     let dead = client.join("dead", 1).await.unwrap().token;
     let alive = client.join("alive", 2).await.unwrap().token;
     client.announce(&alive, &[("x", "1")], &[]).await.unwrap();
-    let last_word = Instant::now();
+    let sent = Instant::now();
     client.announce(&dead, &[("x", "1")], &[]).await.unwrap();
-    assert_eq!(client.all().await, [row("x", &["alive", "dead"])]);
-    while client.all().await != [row("x", &["alive"])] {
-        // What the answer takes on a busy machine is not the lease's.
-        assert!(last_word.elapsed() < Duration::from_millis(1500), "still there");
+    let answered = Instant::now();
+    // The lease began between these two, so no allowance is needed for a busy machine.
+    let lease = Duration::from_secs(1);
+    loop {
         client.renew(&alive).await.unwrap();
+        let asked = Instant::now();
+        if client.all().await == [row("x", &["alive"])] {
+            assert!(sent.elapsed() >= lease, "gone too soon");
+            break;
+        }
+        assert!(asked < answered + lease, "still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(last_word.elapsed() >= Duration::from_secs(1), "gone too soon");
     refused(client.renew(&dead).await, Code::NotFound, "join again");
     // Without anyone asking, it is noticed all the same.
     tracker.line("expire peer=dead");

@@ -73,9 +73,14 @@ pub struct Folder(PathBuf);
 impl Folder {
     /// A new empty folder below the system's folder for temporary files.
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// A new empty folder below another, for tests that care which disk they are on.
+    pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("enjambre-test-{}-{number}", std::process::id()));
+        let path = parent.join(format!("enjambre-test-{}-{number}", std::process::id()));
         // A run that was killed may have left a folder under the same process number.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a temporary folder");
@@ -129,18 +134,32 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 // ---- processes -----------------------------------------------------------------------------
 
+/// Where a binary is: the one that was built with the tests, or the one of the folder that the
+/// variable `TEST_BINARIES` names, so that what is shipped can be tested and measured.
+pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("TEST_BINARIES") {
+        let path = Path::new(&folder).join(name);
+        return path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    match name {
+        "tracker" => env!("CARGO_BIN_EXE_tracker").into(),
+        "peer" => env!("CARGO_BIN_EXE_peer").into(),
+        _ => panic!("there is no binary {name}"),
+    }
+}
+
 /// The `tracker` with these arguments, and no `ENJAMBRE_` variable of whoever runs the tests.
 pub fn tracker_command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    command(env!("CARGO_BIN_EXE_tracker"), args)
+    command("tracker", args)
 }
 
 /// The `peer` with these arguments, and no `ENJAMBRE_` variable of whoever runs the tests.
 pub fn peer_command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    command(env!("CARGO_BIN_EXE_peer"), args)
+    command("peer", args)
 }
 
-fn command<S: AsRef<OsStr>>(binary: &str, args: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(binary);
+fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(binary(name));
     command.args(args);
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"ENJAMBRE_") {
@@ -344,8 +363,20 @@ impl Process {
     /// Waits for a line, from the `from`-th on, that `pick` makes something of. Panics when there
     /// is none within [`PATIENCE`], or none can come because the output has ended.
     #[track_caller]
-    pub fn wait_for_line<T>(&self, from: usize, what: &str, mut pick: impl FnMut(&Line) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+    pub fn wait_for_line<T>(&self, from: usize, what: &str, pick: impl FnMut(&Line) -> Option<T>) -> T {
+        self.wait_long_for_line(PATIENCE, from, what, pick)
+    }
+
+    /// As [`Process::wait_for_line`], for what takes longer than [`PATIENCE`].
+    #[track_caller]
+    pub fn wait_long_for_line<T>(
+        &self,
+        deadline: Duration,
+        from: usize,
+        what: &str,
+        mut pick: impl FnMut(&Line) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + deadline;
         let mut next = from;
         let mut said = self.output.said.lock().expect("no reader panics");
         loop {
@@ -446,6 +477,38 @@ impl Process {
         wait_for_some(PATIENCE, &format!("{name} exits"), || child.try_wait().expect("it is our child"))
     }
 
+    /// Bytes of memory, by their name in `/proc/<pid>/status`: `VmRSS` now, `VmHWM` at the peak.
+    #[track_caller]
+    pub fn memory(&self, name: &str) -> f64 {
+        status_field(&format!("/proc/{}/status", self.id()), name).expect("the process runs") * 1024.0
+    }
+
+    /// How many threads it has.
+    #[track_caller]
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs").count()
+    }
+
+    /// How often its threads have gone to sleep of their own will, and so been woken.
+    #[track_caller]
+    pub fn wake_ups(&self) -> f64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs");
+        let status = threads.flatten().map(|thread| thread.path().join("status").display().to_string());
+        status.filter_map(|path| status_field(&path, "voluntary_ctxt_switches")).sum()
+    }
+
+    /// Seconds of CPU it has used, threads that have ended included.
+    #[track_caller]
+    pub fn cpu_seconds(&self) -> f64 {
+        // Linux gives these in hundredths of a second to every process on every machine.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
+        // The command's name, in parentheses, may hold anything; behind it are fields 3 and on.
+        let fields = stat.rsplit_once(')').expect("a stat line has a name").1.split_whitespace();
+        let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("utime and stime are numbers"));
+        ticks.sum::<f64>() / TICKS_PER_SECOND
+    }
+
     /// Whether it is still there.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -471,6 +534,13 @@ impl Drop for Process {
             eprintln!("---- {} (process {}) said:{said}\n----", self.name, self.child.id());
         }
     }
+}
+
+/// A number from a `status` file of `/proc`; none for a thread that has ended.
+fn status_field(path: &str, name: &str) -> Option<f64> {
+    let status = fs::read_to_string(path).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 impl Found {

@@ -95,7 +95,10 @@ fn failure(error: &io::Error) -> Answer {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             Answer::problem(408, "The upload made no progress for too long; nothing was kept. Send it again.")
         }
-        _ => Answer::problem(500, &format!("The upload could not be kept: {error}.")),
+        ErrorKind::NotADirectory => {
+            Answer::problem(409, &format!("The upload could not be kept: {error}. Nothing was kept."))
+        }
+        _ => Answer::problem(500, &format!("The upload could not be kept: {error}. Nothing was kept.")),
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
     sync::{Condvar, Mutex, PoisonError},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{Advice, fadvise};
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, Result, read, retry_on_intr},
+};
 
 use super::{held, index::Record, open::Stamp, state::State};
 use crate::{
@@ -132,6 +134,9 @@ impl Queue {
     }
 }
 
+/// Until files can perhaps be opened again.
+const SHORTAGE: Duration = Duration::from_millis(200);
+
 /// What hashing a file came to.
 pub(super) enum Hashed {
     Whole(Record, PieceList),
@@ -151,6 +156,10 @@ pub(super) fn run(state: &State) {
             }
             Ok(Hashed::Whole(..) | Hashed::Changed) => state.look_again(path),
             Ok(Hashed::Stopped) => {}
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                thread::sleep(SHORTAGE);
+                state.look_again(path);
+            }
             Err(error) => state.warn(path.as_str(), format_args!("cannot read {path}, so it is not shared: {error}")),
         }
         state.queue.end();
@@ -158,12 +167,12 @@ pub(super) fn run(state: &State) {
 }
 
 /// Hashes a file on the caller's own thread.
-pub(super) fn hash_now(state: &State, path: &SharePath) -> std::io::Result<Hashed> {
+pub(super) fn hash_now(state: &State, path: &SharePath) -> Result<Hashed> {
     hash(state, path, &mut vec![0; BLOCK], &None)
 }
 
-fn hash(state: &State, path: &SharePath, block: &mut [u8], queue: &Option<&Queue>) -> std::io::Result<Hashed> {
-    let Some((mut file, mut stamp)) = state.root.file(path)? else { return Ok(Hashed::Changed) };
+fn hash(state: &State, path: &SharePath, block: &mut [u8], queue: &Option<&Queue>) -> Result<Hashed> {
+    let Some((file, mut stamp)) = state.root.file(path)? else { return Ok(Hashed::Changed) };
     let wait = until_older(stamp.mtime, TICK);
     if !wait.is_zero() {
         thread::sleep(wait);
@@ -174,7 +183,7 @@ fn hash(state: &State, path: &SharePath, block: &mut [u8], queue: &Option<&Queue
     let _ = fadvise(&file, 0, None, Advice::Sequential);
     let mut hasher = PieceHasher::default();
     for number in 1_u64.. {
-        let read = file.read(block)?;
+        let read = retry_on_intr(|| read(&file, &mut *block))?;
         if read == 0 {
             break;
         }
@@ -189,8 +198,12 @@ fn hash(state: &State, path: &SharePath, block: &mut [u8], queue: &Option<&Queue
             return Ok(Hashed::Changed);
         }
     }
-    if Stamp::read(&file)? != stamp || hasher.size() != stamp.size {
+    if Stamp::read(&file)? != stamp {
         return Ok(Hashed::Changed);
+    }
+    if hasher.size() != stamp.size {
+        // A file system that makes its files up as they are read; hashing it again would not end.
+        return Err(Errno::NOTSUP);
     }
     let (content, list) = hasher.finish();
     Ok(Hashed::Whole(Record { content, stamp }, list))

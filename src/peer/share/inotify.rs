@@ -101,6 +101,10 @@ impl Watches {
         Ok(())
     }
 
+    pub(super) fn has(&self, folder: &Folder) -> bool {
+        self.numbers.contains_key(folder)
+    }
+
     fn forget(&mut self, number: i32) {
         self.folders.remove(&number);
         let _ = inotify::remove_watch(&self.queue, number);

@@ -13,7 +13,7 @@ use rustix::{
     io::{Errno, Result},
 };
 
-use crate::name::SharePath;
+use crate::{limits::SHARE_DEPTH, name::SharePath};
 
 /// A folder in the share; none is the share itself.
 pub(super) type Folder = Option<SharePath>;
@@ -91,6 +91,9 @@ impl Root {
     fn place<'a>(&'a self, path: &'a SharePath) -> Result<Place<'a>> {
         let mut place = Place { root: self.0.as_fd(), below: None, name: path.file_name() };
         let folders = path.parts().count() - 1;
+        if folders > SHARE_DEPTH {
+            return Err(Errno::NAMETOOLONG);
+        }
         for part in path.parts().take(folders) {
             place.below = Some(openat(&place, part, STEP, Mode::empty())?);
         }

@@ -68,7 +68,9 @@ impl Partial {
     /// # Errors
     /// The system's; a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|error| told("cannot write the download", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         held(&self.write_back).wrote(&self.file, offset..offset + bytes.len() as u64);
         Ok(())
     }

@@ -171,23 +171,27 @@ impl Staged {
             Ok(Published::Same) | Err(PublishError::Conflict) => false,
             Err(PublishError::Io(_)) => self.nameless.stays,
         };
+        if matches!(published, Err(PublishError::Io(_))) {
+            // It may have its name and not be on disk for sure.
+            state.look_again(path.clone());
+        }
         published
     }
 
     /// Compares with the file that has the name. None if it changed or went meanwhile.
     fn compare(&self, state: &State, folder: &OwnedFd, path: &SharePath) -> Result<Option<Published>, PublishError> {
-        let failed = |error: io::Error| {
-            PublishError::Io(told(format_args!("{path} is there and cannot be read to compare it"), errno(&error)))
+        let failed = |error: Errno| {
+            PublishError::Io(told(format_args!("{path} is there and cannot be read to compare it"), error))
         };
         match statat(folder, path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(failed(error.into())),
+            Err(error) => return Err(failed(error)),
             Ok(stat) if !is_file(&stat) || stat.st_size as u64 != self.entry.size => {
                 return Err(PublishError::Conflict);
             }
             Ok(_) => {}
         }
-        let Some((file, stamp)) = state.root.file(path).map_err(|error| failed(error.into()))? else {
+        let Some((file, stamp)) = state.root.file(path).map_err(failed)? else {
             return Ok(None);
         };
         let content = match state.see(path, &stamp) {
@@ -201,7 +205,7 @@ impl Staged {
             return Err(PublishError::Conflict);
         }
         // Whoever gave it that name may not have synced it, and the answer is a promise.
-        fsync(&file).and_then(|()| fsync(folder)).map_err(|error| failed(error.into()))?;
+        fsync(&file).and_then(|()| fsync(folder)).map_err(failed)?;
         state.look_again(path.clone());
         Ok(Some(Published::Same))
     }

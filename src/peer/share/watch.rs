@@ -10,7 +10,7 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{AtFlags, FileType, RawDir, Stat, statat},
-    io::{Errno, read},
+    io::{Errno, Result, read},
 };
 
 use super::{
@@ -56,8 +56,14 @@ enum Sign {
 
 /// The thread: runs until the share is stopped.
 pub(super) fn run(state: &State) {
+    follow(state, Watches::new);
+}
+
+/// [`run`], with the kernel's part given, so that tests can do without.
+pub(super) fn follow(state: &State, watch: fn() -> Result<Watches>) {
     let mut watcher = Watcher {
         state,
+        watch,
         watches: None,
         is_blind: false,
         folders: Vec::new(),
@@ -76,9 +82,10 @@ pub(super) fn run(state: &State) {
 
 struct Watcher<'a> {
     state: &'a State,
+    watch: fn() -> Result<Watches>,
     /// None where the kernel cannot tell us anything.
     watches: Option<Watches>,
-    /// Whether there is something that the kernel cannot tell us.
+    /// Whether there is something that could not be seen, or that the kernel cannot tell us of.
     is_blind: bool,
     /// Folders still to scan.
     folders: Vec<Folder>,
@@ -141,8 +148,10 @@ impl Watcher<'_> {
     // ---- scans -----------------------------------------------------------------------------
 
     fn begin_scan(&mut self) {
-        if std::mem::take(&mut self.is_lossy) {
-            self.watches = Watches::new().map_err(|error| self.cannot_watch(error)).ok();
+        // Each scan tries again what may have been mended since the last one.
+        self.is_blind = false;
+        if std::mem::take(&mut self.is_lossy) || self.watches.is_none() {
+            self.watches = (self.watch)().map_err(|error| self.cannot_watch(error)).ok();
         }
         self.state.index(|index| index.begin_scan());
         self.folders.push(None);
@@ -216,19 +225,22 @@ impl Watcher<'_> {
         self.is_scanned = true;
         let now = Instant::now();
         self.earliest_scan = now + (now - began) * SCAN_SHARE;
-        self.next_scan = self.earliest_scan.max(now + if self.is_blind { BETWEEN_SCANS } else { BETWEEN_SAFETY_SCANS });
-        if self.is_lossy {
-            self.next_scan = self.earliest_scan;
-        }
+        let pause = match self {
+            Self { is_lossy: true, .. } => Duration::ZERO,
+            Self { is_blind: true, .. } => BETWEEN_SCANS,
+            _ => BETWEEN_SAFETY_SCANS,
+        };
+        self.next_scan = self.earliest_scan.max(now + pause);
     }
 
     /// After something could not be seen.
     fn scan_soon(&mut self) {
+        self.is_blind = true;
         self.next_scan = self.next_scan.min(self.earliest_scan.max(Instant::now() + BETWEEN_SCANS));
     }
 
     fn cannot_watch(&mut self, error: Errno) {
-        self.is_blind = true;
+        self.scan_soon();
         let line = format_args!("{}; until then changes are looked for every few seconds", remedy(error));
         self.state.warn("watches", line);
     }
@@ -276,7 +288,15 @@ impl Watcher<'_> {
             }
             Event::Closed | Event::Arrived | Event::Left => self.look(path, Sign::Whole),
             Event::Touched => self.look(path, Sign::Found),
-            Event::FolderArrived | Event::FolderTouched => self.folders.push(Some(path)),
+            Event::FolderArrived => self.folders.push(Some(path)),
+            // Only what can be seen just now, or no longer, is worth a scan of all below it.
+            Event::FolderTouched => {
+                let folder = Some(path);
+                let is_watched = self.watches.as_ref().is_some_and(|watches| watches.has(&folder));
+                if is_watched != self.state.root.folder(&folder).is_ok() {
+                    self.folders.push(folder);
+                }
+            }
             Event::FolderLeft => self.forget_folder(&path),
         }
     }

@@ -297,7 +297,7 @@ impl Model {
 fn a_registry_is_what_a_naive_one_is() {
     for seed in 0..40 {
         let mut dice = Dice(seed);
-        let (mut now, mut next_token) = (Instant::now(), 0);
+        let (mut now, mut next_token) = (Instant::now(), 0_u64);
         let (mut registry, mut model) = (Registry::new(LEASE), Model::default());
         for step in 0..1500 {
             now += Duration::from_millis([0, 0, 500, 3000][dice.roll(4)]);

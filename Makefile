@@ -1,0 +1,49 @@
+# Enjambre. `make` alone lists what there is.
+#
+# Recipes are one or two lines; whatever needs more is a script in scripts/ that runs without make too.
+
+# rustup's cargo is found even where the login shell has not been told about it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# What `make release` builds; `make release TARGETS=aarch64-unknown-linux-musl` builds one.
+TARGETS = x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+
+# What `make size` and `make bench` measure: the binaries for this very machine, as users get them.
+NATIVE = $(shell uname -m)-unknown-linux-musl
+
+.PHONY: help demo test release size bench check clean tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## a tracker and three peers on this machine, from first upload to last leave
+	@cargo build --bins
+	@scripts/demo.sh
+
+test: tools ## all tests
+	cargo test
+
+release: tools ## static binaries for x86-64 and aarch64, in dist/
+	@scripts/release.sh $(TARGETS)
+
+size: tools ## what the binaries weigh, on disk and in memory, against their limits
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench footprint
+
+bench: tools ## throughput, CPU and memory, next to nginx and curl (about five minutes, 5 GB of disk)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench transfer
+
+check: tools ## formatting and lints, as CI wants them
+	@scripts/have-component.sh rustfmt clippy
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --bin tracker --no-default-features --features tracker -- -D warnings
+	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings
+
+clean: ## remove what was built
+	rm -rf target dist
+
+tools:
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install it with https://rustup.rs' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'a C compiler is missing (Rust links with it): install gcc, for one' >&2; exit 1; }

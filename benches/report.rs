@@ -1,0 +1,64 @@
+//! The table that benchmarks end with: what was measured, the figure, its target, and whether that
+//! was met.
+// Each benchmark compiles this for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+/// Prints a row as soon as it is known, since the next may take a minute.
+pub struct Report {
+    command: &'static str,
+    missed: u32,
+}
+
+impl Report {
+    /// Begins a table; `command` is what a reader types to get the same.
+    pub fn new(command: &'static str) -> Self {
+        println!("{:46} {:>12}  {:>12}", format!("`{command}`"), "figure", "target");
+        Self { command, missed: 0 }
+    }
+
+    /// A figure without a target.
+    pub fn plain(&self, what: &str, figure: f64, unit: &str) {
+        println!("{what:46} {:>12}", with_unit(figure, unit));
+    }
+
+    /// A figure that should not be above its target.
+    pub fn at_most(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
+        self.row(what, figure, "<=", target, unit, figure <= target);
+    }
+
+    /// A figure that should not be below its target.
+    pub fn at_least(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
+        self.row(what, figure, ">=", target, unit, figure >= target);
+    }
+
+    /// A line about what could not be measured, and why.
+    pub fn skipped(&self, what: &str, why: &str) {
+        println!("{what:46} skipped: {why}");
+    }
+
+    fn row(&mut self, what: &str, figure: f64, sign: &str, target: f64, unit: &str, met: bool) {
+        let verdict = if met { "ok" } else { "MISSED" };
+        println!("{what:46} {:>12}  {sign} {:>9}  {verdict}", with_unit(figure, unit), with_unit(target, unit));
+        self.missed += u32::from(!met);
+    }
+
+    /// Ends the table, and the process with 1 when a target was missed.
+    pub fn end(self) {
+        if self.missed > 0 {
+            println!("{}: {} missed", self.command, self.missed);
+            std::process::exit(1);
+        }
+    }
+}
+
+fn with_unit(figure: f64, unit: &str) -> String {
+    let digits = if figure.abs() < 10.0 && figure.fract() != 0.0 { 2 } else { 0 };
+    format!("{figure:.digits$} {unit}").trim_end().to_owned()
+}
+
+/// The middle of the figures (of an even number, the mean of both): one disturbed run moves it little.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let (low, high) = (figures[(figures.len() - 1) / 2], figures[figures.len() / 2]);
+    (low + high) / 2.0
+}

@@ -1,0 +1,273 @@
+//! How fast files go out and in, what that costs, and what others take for the same: nginx with
+//! sendfile for a GET, `curl -o f URL && sync f` for a get.
+//!
+//! Speeds of a machine drift by up to 2x while other things run on it, so whatever has a target is
+//! measured in pairs, one right after the other and each first in turn, and the target is on the
+//! median of the pairs' ratios. `make bench` runs this on the static binaries that are shipped.
+
+mod report;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use report::{Report, median};
+use support::*;
+
+const GIB: u64 = 1 << 30;
+const MB: f64 = 1e6;
+/// Pairs whose median counts; odd, so that the median is one of them.
+const PAIRS: usize = 7;
+/// GETs in one measurement: /proc counts CPU in hundredths of a second, and one GET takes some 20.
+const GETS: usize = 3;
+/// Long enough for 2 GiB to reach a slow disk.
+const MINUTES: Duration = Duration::from_secs(300);
+
+fn main() {
+    let mut report = Report::new("make bench");
+    // On the checkout's disk: the system's folder for temporary files may be memory.
+    let disk = Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let share = disk.join("share");
+    fs::create_dir(&share).expect("a folder");
+    random_file(&share.join("big.bin"), GIB);
+    fs::write(share.join("small.txt"), noise(1, 1024)).expect("a small file");
+
+    let tracker = tracker(&[]);
+    let started = Instant::now();
+    let seed = peer("seed", &share, tracker.address, &[]);
+    is_shared(&seed, "big.bin");
+    report.plain("hashing at the start of a share", GIB as f64 / MB / seconds(started), "MB/s");
+
+    match Nginx::start(&disk.join("nginx"), &share) {
+        Ok(nginx) => gets_beside_nginx(&mut report, &seed, &nginx.0),
+        Err(why) => report.skipped("GET beside nginx", &why),
+    }
+    small_gets(&report, "a peer", seed.address, "/files/small.txt");
+    gets_beside_curl(&mut report, &disk, &seed, tracker.address);
+    drop(seed);
+
+    fs::remove_file(share.join("big.bin")).expect("the file is ours");
+    random_file(&share.join("huge.bin"), 2 * GIB);
+    memory_of_a_get(&mut report, &disk, &share, tracker.address);
+    memory_of_uploads(&mut report, &disk, &share.join("huge.bin"), tracker.address);
+    report.end();
+}
+
+/// A GET of 1 GiB from the page cache by curl: the peer's throughput and CPU in terms of nginx's.
+fn gets_beside_nginx(report: &mut Report, seed: &Process, nginx: &Process) {
+    let run = |server: &Process, path: &str| {
+        let before = server.cpu_seconds();
+        let url = format!("http://{}{path}", server.address);
+        let seconds: f64 = (0..GETS).map(|_| curl(&["-o", "/dev/null", &url])).sum();
+        (GETS as f64 * GIB as f64 / seconds, server.cpu_seconds() - before)
+    };
+    let from_seed = || run(seed, "/files/big.bin");
+    let from_nginx = || run(nginx, "/big.bin");
+    // The first of each pays for what later ones find warm.
+    (from_seed(), from_nginx());
+    let pairs = pairs(from_seed, from_nginx);
+    let of = |figure: fn(&((f64, f64), (f64, f64))) -> f64| median(pairs.iter().map(figure).collect());
+    report.plain("GET 1 GiB by curl: a peer", of(|pair| pair.0.0) / MB, "MB/s");
+    report.plain("GET 1 GiB by curl: nginx with sendfile", of(|pair| pair.1.0) / MB, "MB/s");
+    report.at_least("GET 1 GiB: throughput, nginx = 1", of(|pair| pair.0.0 / pair.1.0), 0.95, "");
+    report.at_most("GET 1 GiB: server CPU, nginx = 1", of(|pair| pair.0.1 / pair.1.1), 1.0, "");
+    small_gets(report, "nginx", nginx.address, "/small.txt");
+}
+
+/// What a `get` does (fetch, verify, fsync, publish) beside what a careful person does with curl.
+fn gets_beside_curl(report: &mut Report, disk: &Folder, seed: &Process, tracker: SocketAddr) {
+    let folder = disk.join("getter");
+    fs::create_dir(&folder).expect("a folder");
+    let copy = disk.join("copy.bin");
+    let url = format!("http://{}/files/big.bin", seed.address);
+    let mut getter = peer("getter", &folder, tracker, &[]);
+    getter.joined();
+
+    let get = || {
+        let seconds = time_get(&mut getter, "big.bin");
+        fs::remove_file(folder.join("big.bin")).expect("it was fetched");
+        wait_for(MINUTES, "the removal is noticed", || getter.ask("list").out.is_empty());
+        run_to_end(Command::new("sync"));
+        GIB as f64 / seconds
+    };
+    let by_curl = || {
+        let started = Instant::now();
+        curl(&["-o", copy.to_str().expect("the path is UTF-8"), &url]);
+        run_to_end({
+            let mut sync = Command::new("sync");
+            sync.arg(&copy);
+            sync
+        });
+        let seconds = seconds(started);
+        fs::remove_file(&copy).expect("it was fetched");
+        run_to_end(Command::new("sync"));
+        GIB as f64 / seconds
+    };
+    let pairs = pairs(get, by_curl);
+    let of = |figure: fn(&(f64, f64)) -> f64| median(pairs.iter().map(figure).collect());
+    report.plain("get 1 GiB", of(|pair| pair.0) / MB, "MB/s");
+    report.plain("curl -o f URL && sync f, 1 GiB", of(|pair| pair.1) / MB, "MB/s");
+    report.at_least("get 1 GiB: throughput, curl and sync = 1", of(|pair| pair.0 / pair.1), 0.8, "");
+}
+
+/// Peak memory of both ends of a get of 2 GiB. Both are started for it, and the one that offers the
+/// file hashes it first, so this is their peak over all that.
+fn memory_of_a_get(report: &mut Report, disk: &Folder, share: &Path, tracker: SocketAddr) {
+    let folder = disk.join("getter-2");
+    fs::create_dir(&folder).expect("a folder");
+    let seed = peer("seed-2", share, tracker, &[]);
+    is_shared(&seed, "huge.bin");
+    let mut getter = peer("getter-2", &folder, tracker, &[]);
+    getter.joined();
+    let seconds = time_get(&mut getter, "huge.bin");
+    report.plain("get 2 GiB", 2.0 * GIB as f64 / MB / seconds, "MB/s");
+    report.at_most("get 2 GiB: peak memory, giving", seed.memory("VmHWM") / MB, 16.0, "MB");
+    report.at_most("get 2 GiB: peak memory, getting", getter.memory("VmHWM") / MB, 16.0, "MB");
+    drop(getter);
+    fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
+/// Peak memory of a peer during uploads of 2 GiB, both ways.
+fn memory_of_uploads(report: &mut Report, disk: &Folder, file: &Path, tracker: SocketAddr) {
+    let file = file.to_str().expect("the path is UTF-8");
+    let uploads: [(&str, &[&str], &str); 2] =
+        [("-T", &["-T", file], "/files/"), ("-F", &["-F", &format!("file=@{file}")], "/upload")];
+    for (way, args, route) in uploads {
+        let folder = disk.join("uploads");
+        fs::create_dir(&folder).expect("a folder");
+        let receiver = peer("receiver", &folder, tracker, &[]);
+        let url = format!("http://{}{route}", receiver.address);
+        let seconds = curl(&[args, &["-o", "/dev/null", &url]].concat());
+        report.plain(&format!("upload 2 GiB by curl {way}"), 2.0 * GIB as f64 / MB / seconds, "MB/s");
+        report.at_most(&format!("upload 2 GiB by curl {way}: peak memory"), receiver.memory("VmHWM") / MB, 16.0, "MB");
+        drop(receiver);
+        fs::remove_dir_all(folder).expect("the folder is ours");
+    }
+}
+
+/// Small GETs on four kept connections, for information.
+fn small_gets(report: &Report, who: &str, server: SocketAddr, path: &str) {
+    const CONNECTIONS: usize = 4;
+    const TIME: Duration = Duration::from_secs(3);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    let latencies: Vec<f64> = thread::scope(|scope| {
+        let client = || {
+            let mut connection = Connection::open(server);
+            let started = Instant::now();
+            let mut latencies = Vec::new();
+            while started.elapsed() < TIME {
+                let asked = Instant::now();
+                connection.send(&request).expect("the server reads");
+                assert_eq!(connection.answer().expect("the server answers").status, 200);
+                latencies.push(seconds(asked));
+            }
+            latencies
+        };
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().flat_map(|client| client.join().expect("a client ends")).collect()
+    });
+    report.plain(&format!("GET 1 KiB, 4 kept connections: {who}"), latencies.len() as f64 / TIME.as_secs_f64(), "/s");
+    report.plain(&format!("GET 1 KiB: median latency, {who}"), median(latencies) * 1e6, "us");
+}
+
+/// Runs both, each first in every other pair.
+fn pairs<T>(mut one: impl FnMut() -> T, mut other: impl FnMut() -> T) -> Vec<(T, T)> {
+    let pair = |number| {
+        if number % 2 == 0 {
+            let first = one();
+            (first, other())
+        } else {
+            let first = other();
+            (one(), first)
+        }
+    };
+    (0..PAIRS).map(pair).collect()
+}
+
+/// Seconds that a `get` takes, from the typed line to the result.
+fn time_get(getter: &mut Process, path: &str) -> f64 {
+    let from = getter.lines().len();
+    let started = Instant::now();
+    getter.send(&format!("get {path}"));
+    let result = getter.wait_long_for_line(MINUTES, from, "the result of a get", |line| {
+        (line.stream == Stream::Out || line.text.starts_with("error: ")).then(|| line.clone())
+    });
+    let seconds = seconds(started);
+    assert_eq!(result.stream, Stream::Out, "{}", result.text);
+    seconds
+}
+
+/// Waits until a peer has hashed a file.
+fn is_shared(peer: &Process, path: &str) {
+    let target = format!("/files/{path}");
+    wait_for(MINUTES, "the file is hashed", || request(peer.address, "HEAD", &target, &[], b"").status == 200);
+}
+
+/// Runs curl, without what its user may have configured, and gives the seconds of the transfer.
+fn curl(args: &[&str]) -> f64 {
+    let mut command = Command::new("curl");
+    command.args(["-q", "-sS", "--fail", "--noproxy", "*", "-w", "%{stderr}%{time_total}"]).args(args);
+    let output = command.stdin(Stdio::null()).output().expect("curl is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {args:?}: {said}");
+    said.trim().parse().expect("curl says how long it took")
+}
+
+fn run_to_end(mut command: Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn random_file(path: &Path, length: u64) {
+    let mut random = File::open("/dev/urandom").expect("there is randomness").take(length);
+    let mut file = File::create(path).expect("a new file");
+    io::copy(&mut random, &mut file).expect("there is room on the disk");
+    file.sync_all().expect("the disk takes it");
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+/// nginx with sendfile in one process, serving a folder on a free port.
+struct Nginx(Process);
+
+impl Nginx {
+    fn start(folder: &Path, root: &Path) -> Result<Self, String> {
+        let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|path| {
+            let version = Command::new(path).arg("-v").stderr(Stdio::null()).status();
+            version.is_ok_and(|status| status.success())
+        });
+        let nginx = found.ok_or("nginx is not installed")?;
+        fs::create_dir(folder).map_err(|error| error.to_string())?;
+        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+        let address = probe.local_addr().map_err(|error| error.to_string())?;
+        drop(probe);
+        let (here, root) = (folder.display(), root.display());
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|what| format!("{what}_temp_path \"{here}/{what}\";\n"))
+            .concat();
+        // `master_process off`: one process serves, so its CPU is all there is to count.
+        let configuration = format!(
+            "daemon off;\nmaster_process off;\npid \"{here}/pid\";\nerror_log stderr;\nevents {{}}\n\
+             http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\nkeepalive_requests 1000000;\n{temporary}\
+             server {{ listen {address}; root \"{root}\"; }}\n}}\n"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, configuration).map_err(|error| error.to_string())?;
+        let mut command = Command::new(nginx);
+        command.arg("-p").arg(folder).args(["-e", "stderr", "-c"]).arg(file);
+        let mut process = Process::spawn("nginx", command);
+        process.address = address;
+        wait_for(PATIENCE, "nginx listens", || TcpStream::connect(address).is_ok());
+        Ok(Self(process))
+    }
+}
