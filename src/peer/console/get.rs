@@ -70,8 +70,8 @@ impl Console {
                 let meter = Meter::new(path.as_str());
                 let link = &self.link;
                 let locate = |id: &_| link.locate(id).map(|located| located.sources);
-                let (share, peer, zone) = (&self.share, &self.peer, &self.zone);
-                let getter = Getter { share, peer, zone, locate: &locate, fetcher, watch: &meter };
+                let Self { share, downloads, peer, zone, .. } = &*self;
+                let getter = Getter { share, downloads, peer, zone, locate: &locate, fetcher, watch: &meter };
                 let report = getter.get(id, path).map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));
                 // So that whatever a script does next finds this peer among the sources.

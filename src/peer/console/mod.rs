@@ -17,7 +17,7 @@ use std::{
 use crate::{
     limits,
     name::{PeerId, Zone},
-    peer::{link::Link, share::Share},
+    peer::{link::Link, share::Share, swarm::partial::Downloads},
     say,
 };
 
@@ -25,6 +25,7 @@ use crate::{
 pub struct Console {
     share: Share,
     link: Link,
+    downloads: Downloads,
     peer: PeerId,
     zone: Zone,
     /// Some command has failed.
@@ -41,8 +42,8 @@ enum Next {
 
 impl Console {
     /// A console of the peer `peer` in `zone`.
-    pub fn new(share: Share, link: Link, peer: PeerId, zone: Zone) -> Self {
-        Self { share, link, peer, zone, failed: false, settled: false }
+    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId, zone: Zone) -> Self {
+        Self { share, link, downloads, peer, zone, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

@@ -75,6 +75,15 @@ impl Partial {
         Ok(())
     }
 
+    /// The file opened once more, to be read by others while it grows. It does not hold the lock.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn reader(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.state.private.partial, &self.name, flags, Mode::empty())?.into())
+    }
+
     /// The ranges of the file, in order, that may hold data (holes left out), up to `size`.
     ///
     /// # Errors

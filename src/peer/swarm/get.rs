@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fetch::{Exactly, FetchError, Fetcher};
+use super::{
+    fetch::{Exactly, FetchError, Fetcher},
+    partial::{Downloads, Running},
+};
 use crate::{
     content::{ContentId, PieceIndex, PieceList, PieceVerifier, Pieces},
     limits,
@@ -23,6 +26,8 @@ use crate::{
 pub struct Getter<'a> {
     /// Where to.
     pub share: &'a Share,
+    /// Where pieces are given on from as soon as they are verified.
+    pub downloads: &'a Downloads,
     /// The own id: never a source.
     pub peer: &'a PeerId,
     /// The own zone: its sources come first.
@@ -147,7 +152,8 @@ impl Getter<'_> {
         let mut download = Download::new(self, id)?;
         download.run()?;
         let Download { file, cut, sources, fetched, .. } = download;
-        let Cut { pieces, list, .. } = cut.ok_or(GetError::NoSource)?;
+        // Until it is published, others are given its pieces from here.
+        let Cut { pieces, list, running: _running, .. } = cut.ok_or(GetError::NoSource)?;
         let size = pieces.size();
         self.publish(file.into_staged(Entry { content: *id, size }, &list)?, path)?;
         Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
@@ -196,6 +202,8 @@ struct Cut {
     pieces: Pieces,
     list: PieceList,
     have: Vec<bool>,
+    /// What others see of it.
+    running: Running,
 }
 
 impl<'a> Download<'a> {
@@ -241,6 +249,8 @@ impl<'a> Download<'a> {
     /// Takes all that is missing from one source.
     fn take_from(&mut self, source: &Source) -> Result<(), Failure> {
         if self.cut.as_ref().is_none_or(|cut| cut.pieces.size() != source.size) {
+            // What others saw of the former cut ends before the new one begins.
+            self.cut = None;
             self.cut = Some(self.cut_by(source)?);
         }
         let cut = self.cut.as_mut().expect("just made");
@@ -275,7 +285,8 @@ impl<'a> Download<'a> {
             if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
         let list =
             PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
-        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()] };
+        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.reader()?);
+        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()], running };
         let here = cut.verify(&self.id, &self.file)?;
         if here > 0 {
             self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", cut.have.len()));
@@ -287,6 +298,11 @@ impl<'a> Download<'a> {
 impl Cut {
     fn piece(&self, index: usize) -> PieceIndex {
         self.pieces.index(index).expect("within the content")
+    }
+
+    fn gain(&mut self, piece: PieceIndex) {
+        self.have[piece.get()] = true;
+        self.running.gain(piece);
     }
 
     /// Reads again what the file may hold, and believes only what verifies; the number of pieces.
@@ -312,7 +328,9 @@ impl Cut {
                         }
                     }
                 }
-                self.have[index] = verifier.is_true();
+                if verifier.is_true() {
+                    self.gain(piece);
+                }
             }
         }
         Ok(self.have.iter().filter(|have| **have).count())
@@ -381,14 +399,15 @@ impl<'a> Sink<'a> {
     /// Settles the current piece, whose bytes are all here, and begins the next one.
     fn end_piece(&mut self) -> Result<(), Failure> {
         let index = self.run.start;
-        let range = self.cut.pieces.range(self.cut.piece(index));
+        let piece = self.cut.piece(index);
         let next = self.cut.piece((index + 1).min(self.run.end - 1));
         let next = PieceVerifier::new(self.id, &self.cut.pieces, &self.cut.list, next);
         if !std::mem::replace(&mut self.verifier, next).is_true() {
             let count = self.cut.have.len();
             return Err(Failure::Liar(format!("sent wrong bytes (piece {} of {count})", index + 1)));
         }
-        self.cut.have[index] = true;
+        self.cut.gain(piece);
+        let range = self.cut.pieces.range(piece);
         self.verified += range.end - range.start;
         self.run.start += 1;
         Ok(())
