@@ -107,8 +107,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let known = Arc::new(OnceLock::<Link>::new());
     let joined = known.clone();
     let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
-    let status = Status { peer: peer.to_string(), is_joined };
     let downloads = Downloads::default();
+    let status = Status { peer: peer.to_string(), is_joined };
     let http = Http::serve(listener, share.clone(), downloads.clone(), status).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
 
@@ -130,7 +130,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let signalled = end.clone();
     spawn("signals", move || drop(signals.forever().next().map(|_| signalled.send(Ok(0))))).map_err(system)?;
     console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, downloads, link.clone(), peer, zone);
+    let console = Console::new(share, link.clone(), downloads, peer, zone);
     spawn("console", move || drop(console.run().map(|code| end.send(Ok(code))))).map_err(system)?;
 
     // The signals' thread holds a sender for as long as the process lives.

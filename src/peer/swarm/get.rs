@@ -26,7 +26,7 @@ use crate::{
 pub struct Getter<'a> {
     /// Where to.
     pub share: &'a Share,
-    /// Where others find the pieces that are here already.
+    /// Where pieces are given on from as soon as they are verified.
     pub downloads: &'a Downloads,
     /// The own id: never a source.
     pub peer: &'a PeerId,
@@ -152,11 +152,10 @@ impl Getter<'_> {
         let mut download = Download::new(self, id)?;
         download.run()?;
         let Download { file, cut, sources, fetched, .. } = download;
-        let Cut { pieces, list, running, .. } = cut.ok_or(GetError::NoSource)?;
+        // Until it is published, others are given its pieces from here.
+        let Cut { pieces, list, running: _running, .. } = cut.ok_or(GetError::NoSource)?;
         let size = pieces.size();
         self.publish(file.into_staged(Entry { content: *id, size }, &list)?, path)?;
-        // Only now, when the share has it, so that there is no moment in which nobody is given it.
-        drop(running);
         Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
     }
 
@@ -203,7 +202,7 @@ struct Cut {
     pieces: Pieces,
     list: PieceList,
     have: Vec<bool>,
-    /// Gives on what is here.
+    /// What others see of it.
     running: Running,
 }
 
@@ -250,6 +249,8 @@ impl<'a> Download<'a> {
     /// Takes all that is missing from one source.
     fn take_from(&mut self, source: &Source) -> Result<(), Failure> {
         if self.cut.as_ref().is_none_or(|cut| cut.pieces.size() != source.size) {
+            // What others saw of the former cut ends before the new one begins.
+            self.cut = None;
             self.cut = Some(self.cut_by(source)?);
         }
         let cut = self.cut.as_mut().expect("just made");
@@ -284,7 +285,7 @@ impl<'a> Download<'a> {
             if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
         let list =
             PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
-        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.to_read()?);
+        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.reader()?);
         let mut cut = Cut { pieces, list, have: vec![false; pieces.count()], running };
         let here = cut.verify(&self.id, &self.file)?;
         if here > 0 {
@@ -399,7 +400,6 @@ impl<'a> Sink<'a> {
     fn end_piece(&mut self) -> Result<(), Failure> {
         let index = self.run.start;
         let piece = self.cut.piece(index);
-        let range = self.cut.pieces.range(piece);
         let next = self.cut.piece((index + 1).min(self.run.end - 1));
         let next = PieceVerifier::new(self.id, &self.cut.pieces, &self.cut.list, next);
         if !std::mem::replace(&mut self.verifier, next).is_true() {
@@ -407,6 +407,7 @@ impl<'a> Sink<'a> {
             return Err(Failure::Liar(format!("sent wrong bytes (piece {} of {count})", index + 1)));
         }
         self.cut.gain(piece);
+        let range = self.cut.pieces.range(piece);
         self.verified += range.end - range.start;
         self.run.start += 1;
         Ok(())
