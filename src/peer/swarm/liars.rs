@@ -253,7 +253,6 @@ fn get_seen_by(
 ) -> (Result<Report, GetError>, Vec<String>) {
     let notes = Notes::default();
     let locate = |_: &ContentId| Ok::<_, LinkError>(sources.to_vec());
-    let downloads = Downloads::default();
     let getter = Getter {
         share: &home.share,
         downloads,
