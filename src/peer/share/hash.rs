@@ -154,8 +154,9 @@ pub(super) enum Hashed {
 
 /// The thread: hashes what the queue gives until it stops.
 pub(super) fn run(state: &State) {
-    let mut block = vec![0; BLOCK];
+    let mut block = Vec::new();
     while let Some(path) = state.queue.next() {
+        block.resize(BLOCK, 0);
         let is_done = match hash(state, &path, &mut block, &Some(&state.queue)) {
             Ok(Hashed::Whole(record, list)) if !state.queue.is_spoiled() => {
                 state.count_hashed(record.stamp.size);
@@ -177,6 +178,10 @@ pub(super) fn run(state: &State) {
             state.look_again(path);
         }
         state.queue.end();
+        if state.queue.left().0 == 0 {
+            // An idle peer keeps no buffer.
+            block = Vec::new();
+        }
     }
 }
 
