@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enjambre::proto::{AnnounceRequest, File, JoinRequest, LeaveRequest, RenewRequest, tracker_client::TrackerClient};
+use enjambre::proto::{AnnounceRequest, JoinRequest, LeaveRequest, RenewRequest, tracker_client::TrackerClient};
 use rustix::process::Signal;
 use support::*;
 use tonic::Code;
@@ -102,29 +102,6 @@ fn liar(bytes: &'static [u8], lie: Lie) -> SocketAddr {
         }
     });
     address
-}
-
-/// Joins a tracker as `id` at a port and announces one file.
-async fn announce(
-    tracker: SocketAddr,
-    id: &str,
-    port: u16,
-    path: &str,
-    bytes: &[u8],
-) -> (TrackerClient<tonic::transport::Channel>, Vec<u8>) {
-    let channel = tonic::transport::Endpoint::try_from(format!("http://{tracker}")).unwrap().connect().await.unwrap();
-    let mut client = TrackerClient::new(channel);
-    let identity = blake3::hash(id.as_bytes()).as_bytes().to_vec();
-    let join = JoinRequest { peer_id: id.into(), identity, port: port.into(), ..JoinRequest::default() };
-    let token = client.join(join).await.unwrap().into_inner().token;
-    let content = blake3::hash(bytes).as_bytes().to_vec();
-    let file = File { path: path.into(), content, size: bytes.len() as u64 };
-    client.announce(AnnounceRequest { token: token.clone(), added: vec![file], removed: vec![] }).await.unwrap();
-    (client, token)
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 #[test]

@@ -38,7 +38,9 @@ use rustix::{
     process::Pid,
 };
 
+mod grpc;
 mod http;
+pub use grpc::*;
 pub use http::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so

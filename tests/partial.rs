@@ -1,0 +1,112 @@
+//! A download under way: what is verified is given on, and nothing else.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use support::*;
+
+/// Passes connections on to `to`, and lets so many bytes of answers through until told of more.
+fn proxy(to: SocketAddr, allowance: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
+            let (mut requests, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut requests, &mut to_server));
+            let allowance = Arc::clone(&allowance);
+            thread::spawn(move || answers(server, client, &allowance));
+        }
+    });
+    address
+}
+
+fn answers(mut server: TcpStream, mut client: TcpStream, allowance: &AtomicUsize) {
+    let mut block = [0; 1024];
+    while let Ok(read @ 1..) = server.read(&mut block) {
+        while allowance.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(read)).is_err() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if client.write_all(&block[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
+    const PIECE: usize = 32 << 10;
+    let tracker = tracker(&[]);
+    let (seed_folder, folder) = (Folder::new(), Folder::new());
+    let bytes = noise(21, 40 * PIECE + 17);
+    let id = blake3::hash(&bytes).to_string();
+    seed_folder.write("f.bin", &bytes);
+    // The seed is known to the tracker by the proxy's port only.
+    let seed = peer("hidden", seed_folder.path(), "127.0.0.1:1".parse().unwrap(), &[]);
+    wait_for(PATIENCE, "the file is shared", || get(seed.address, "/files/f.bin").status == 200);
+    let allowance = Arc::new(AtomicUsize::new(10 * PIECE + PIECE / 2));
+    let proxy = proxy(seed.address, Arc::clone(&allowance));
+    let mut victim = peer("victim", folder.path(), tracker.address, &[]);
+    victim.joined();
+    block_on(announce(tracker.address, "seed", proxy.port(), "f.bin", &bytes));
+    victim.send("get f.bin");
+
+    let have = |since: usize| get(victim.address, &format!("/content/{id}/have?since={since}"));
+    let held = || have(0).header("enjambre-have").map(str::to_owned);
+    wait_for(PATIENCE, "ten pieces are here", || held().as_deref() == Some("10/41"));
+    let numbers: Vec<u8> = (0..10).flat_map(|number: u16| number.to_be_bytes()).collect();
+    assert_eq!(have(0).body, numbers);
+    assert_eq!(have(7).body, numbers[14..]);
+    // Nothing is new: the answer takes its time, and says so.
+    let asked = Instant::now();
+    let nothing = have(10);
+    assert_eq!((nothing.status, nothing.body.len()), (200, 0));
+    assert!(asked.elapsed() >= Duration::from_millis(400), "it did not wait for news");
+
+    assert!(
+        get(victim.address, &format!("/content/{id}/pieces")).body
+            == get(seed.address, &format!("/content/{id}/pieces")).body
+    );
+    let content = format!("/content/{id}");
+    for (range, is_here) in [
+        (0..1, true),
+        (0..PIECE, true),
+        (3 * PIECE - 1..3 * PIECE + 1, true),
+        (0..10 * PIECE, true),
+        (0..10 * PIECE + 1, false),
+        (10 * PIECE..10 * PIECE + 10, false),
+        (40 * PIECE..40 * PIECE + 17, false),
+    ] {
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        let answer = request(victim.address, "GET", &content, &[("Range", &header)], b"");
+        if is_here {
+            assert!(answer.status == 206 && answer.body == bytes[range], "{header}: {}", answer.status);
+        } else {
+            assert_eq!((answer.status, answer.header("retry-after")), (404, Some("1")), "{header}");
+        }
+    }
+    assert_eq!(get(victim.address, &content).status, 404, "the whole is not here");
+    assert_eq!(get(victim.address, &format!("{content}/fresh")).status, 404, "who downloads is no seed");
+    assert_eq!(get(victim.address, "/files/f.bin").status, 404);
+
+    // The rest comes, and whoever waits for news has it at once.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| have(10));
+        allowance.store(usize::MAX / 2, Ordering::SeqCst);
+        let news = waiting.join().unwrap();
+        assert!(!news.body.is_empty() || news.header("enjambre-have") == Some("all"), "{news:?}");
+    });
+    wait_for(PATIENCE, "all is here", || held().as_deref() == Some("all"));
+    assert!(get(victim.address, &content).body == bytes);
+    assert!(folder.read("f.bin").unwrap() == bytes);
+}
