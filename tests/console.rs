@@ -7,9 +7,10 @@ mod support;
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -201,6 +202,41 @@ fn without_a_tracker_a_peer_serves_says_so_once_and_a_get_fails_soon() {
     assert!(began.elapsed() < Duration::from_secs(9));
     let away = peer.lines().iter().filter(|line| line.text.starts_with("tracker 127.0.0.1:1 is away")).count();
     assert_eq!(away, 1);
+}
+
+#[test]
+fn whatever_answers_in_the_trackers_place_a_peer_serves_and_a_get_fails_soon() {
+    fn answer(manner: &str, mut stream: TcpStream) {
+        let _ = match manner {
+            "closes" => Ok(()),
+            "hangs" => stream.read_to_end(&mut Vec::new()).map(drop),
+            "speaks HTTP/1.1" => stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            _ => stream.write_all(&noise(1, 100_000)),
+        };
+    }
+    thread::scope(|scope| {
+        for manner in ["closes", "hangs", "speaks HTTP/1.1", "sends noise"] {
+            scope.spawn(move || {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap();
+                // Ends with the test's process.
+                thread::spawn(move || {
+                    for stream in listener.incoming().flatten() {
+                        thread::spawn(move || answer(manner, stream));
+                    }
+                });
+                let folder = Folder::new();
+                let mut peer = peer("p", folder.path(), address, &[]);
+                let began = Instant::now();
+                let error = peer.get("x").unwrap_err();
+                assert!(error.contains("is away"), "{manner}: {error}");
+                assert!(began.elapsed() < Duration::from_secs(13), "{manner}: {:?}", began.elapsed());
+                assert_eq!(get(peer.address, "/healthz").status, 200);
+                peer.signal(Signal::TERM);
+                assert_eq!(peer.exited().code(), Some(0), "{manner}");
+            });
+        }
+    });
 }
 
 // ---- the link ------------------------------------------------------------------------------
