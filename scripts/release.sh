@@ -44,9 +44,12 @@ build() { # TARGET
 	# Another machine's code is not for the host's linker; the one that comes with Rust links any.
 	[ "${target%%-*}" = "$(uname -m)" ] || export "CARGO_TARGET_${upper}_LINKER=rust-lld"
 	for binary in tracker peer; do
-		cargo build --release ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
+		# Cargo.toml says why the peer has a profile of its own.
+		profile=release
+		[ "$binary" = tracker ] || profile=small
+		cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
 			--no-default-features --features "$binary$pure"
-		install -D -m 755 "target/$target/release/$binary" "dist/$target/$binary"
+		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"
 		if wants_loader "dist/$target/$binary"; then
 			echo "dist/$target/$binary is not static" >&2
 			exit 1

@@ -107,8 +107,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let known = Arc::new(OnceLock::<Link>::new());
     let joined = known.clone();
     let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
-    let status = Status { peer: peer.to_string(), is_joined };
     let downloads = Downloads::default();
+    let status = Status { peer: peer.to_string(), is_joined };
     let http = Http::serve(listener, share.clone(), downloads.clone(), status).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
 
@@ -128,13 +128,23 @@ fn run(options: Options) -> Result<u8, Failure> {
 
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let signalled = end.clone();
-    spawn("signals", move || drop(signals.forever().next().map(|_| signalled.send(Ok(0))))).map_err(system)?;
+    spawn("signals", move || {
+        for (count, _) in signals.forever().enumerate() {
+            let told = signalled.send(Ok(0));
+            // The first one means leave; one more means now.
+            if count > 0 || told.is_err() {
+                std::process::exit(0);
+            }
+        }
+    })
+    .map_err(system)?;
     console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, downloads, link.clone(), peer, zone);
+    let console = Console::new(share, link.clone(), downloads, peer, zone);
     spawn("console", move || drop(console.run().map(|code| end.send(Ok(code))))).map_err(system)?;
 
     // The signals' thread holds a sender for as long as the process lives.
     let code = ends.recv().unwrap_or(Ok(0))?;
+    say("leaving");
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
     Ok(code)
@@ -155,16 +165,23 @@ fn cannot_bind(bind: IpAddr, port: u16, error: &io::Error) -> String {
 }
 
 /// The address at which others reach this peer: the one it is bound to, or else the one from which
-/// it would speak to the tracker. Connecting a UDP socket chooses that one and sends nothing.
+/// it would speak to the tracker, or to the world. Connecting a UDP socket chooses that one and
+/// sends nothing.
 fn reachable(bind: IpAddr, port: u16, tracker: &TrackerAddress) -> SocketAddr {
-    let towards = |tracker: SocketAddr| {
-        let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    /// An address that is nobody's (RFC 5737).
+    const WORLD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+    let towards = |other: SocketAddr| {
+        let any: IpAddr = if other.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect(tracker).ok()?;
+        socket.connect(other).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
     let address = match bind.is_unspecified() {
-        true => tracker.resolve().ok().and_then(|mut addresses| addresses.find_map(towards)).unwrap_or(bind),
+        true => {
+            // Who listens on all addresses of IPv4 is not reached by IPv6.
+            let others = tracker.resolve().into_iter().flatten().chain([WORLD]);
+            others.filter(|other| bind.is_ipv6() || other.is_ipv4()).find_map(towards).unwrap_or(bind)
+        }
         false => bind,
     };
     SocketAddr::new(address, port)

@@ -24,8 +24,8 @@ use crate::{
 /// Carries commands out, one after the other.
 pub struct Console {
     share: Share,
-    downloads: Downloads,
     link: Link,
+    downloads: Downloads,
     peer: PeerId,
     zone: Zone,
     /// Some command has failed.
@@ -42,8 +42,8 @@ enum Next {
 
 impl Console {
     /// A console of the peer `peer` in `zone`.
-    pub fn new(share: Share, downloads: Downloads, link: Link, peer: PeerId, zone: Zone) -> Self {
-        Self { share, downloads, link, peer, zone, failed: false, settled: false }
+    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId, zone: Zone) -> Self {
+        Self { share, link, downloads, peer, zone, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

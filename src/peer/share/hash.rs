@@ -129,6 +129,13 @@ impl Queue {
         held(&self.waiting).current.as_ref().is_some_and(|current| current.is_spoiled)
     }
 
+    /// The current file is to be taken into the queue again, though it may look the same.
+    fn give_up(&self) {
+        if let Some(current) = &mut held(&self.waiting).current {
+            current.stamp = None;
+        }
+    }
+
     fn end(&self) {
         held(&self.waiting).current = None;
     }
@@ -147,22 +154,34 @@ pub(super) enum Hashed {
 
 /// The thread: hashes what the queue gives until it stops.
 pub(super) fn run(state: &State) {
-    let mut block = vec![0; BLOCK];
+    let mut block = Vec::new();
     while let Some(path) = state.queue.next() {
-        match hash(state, &path, &mut block, &Some(&state.queue)) {
+        block.resize(BLOCK, 0);
+        let is_done = match hash(state, &path, &mut block, &Some(&state.queue)) {
             Ok(Hashed::Whole(record, list)) if !state.queue.is_spoiled() => {
                 state.count_hashed(record.stamp.size);
-                state.record(&path, record, &list);
+                state.record(&path, record, &list)
             }
-            Ok(Hashed::Whole(..) | Hashed::Changed) => state.look_again(path),
-            Ok(Hashed::Stopped) => {}
+            Ok(Hashed::Whole(..) | Hashed::Changed) => false,
+            Ok(Hashed::Stopped) => true,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
                 thread::sleep(SHORTAGE);
-                state.look_again(path);
+                false
             }
-            Err(error) => state.warn(path.as_str(), format_args!("cannot read {path}, so it is not shared: {error}")),
+            Err(error) => {
+                state.warn(path.as_str(), format_args!("cannot read {path}, so it is not shared: {error}"));
+                true
+            }
+        };
+        if !is_done {
+            state.queue.give_up();
+            state.look_again(path);
         }
         state.queue.end();
+        if state.queue.left().0 == 0 {
+            // An idle peer keeps no buffer.
+            block = Vec::new();
+        }
     }
 }
 

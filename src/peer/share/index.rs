@@ -28,7 +28,8 @@ impl Record {
 /// the maps.
 #[derive(Default)]
 pub(super) struct Index {
-    files: BTreeMap<SharePath, (Record, Seen)>,
+    /// Boxed, since nodes of the map are half empty where paths come in order, as they mostly do.
+    files: BTreeMap<SharePath, Box<(Record, Seen)>>,
     /// The first bytes of a content id, with a path. A fourth of what whole ids would take; the id is
     /// compared in `files`.
     contents: BTreeSet<(u64, Option<SharePath>)>,
@@ -60,13 +61,13 @@ impl Index {
     pub(super) fn remember(&mut self, path: SharePath, record: Record) {
         self.remove(&path);
         self.contents.insert((key(&record.content), Some(path.clone())));
-        self.files.insert(path, (record, REMEMBERED));
+        self.files.insert(path, Box::new((record, REMEMBERED)));
     }
 
     /// Shares a file. True if that is news.
     pub(super) fn put(&mut self, path: SharePath, record: Record) -> bool {
         let seen = self.scan.max(1);
-        if let Some((old, old_seen)) = self.files.get_mut(&path)
+        if let Some((old, old_seen)) = self.files.get_mut(&path).map(Box::as_mut)
             && old.entry() == record.entry()
             && *old_seen != REMEMBERED
         {
@@ -78,14 +79,14 @@ impl Index {
         self.changed.insert(path.clone());
         self.shared += 1;
         self.bytes += record.stamp.size;
-        self.files.insert(path, (record, seen));
+        self.files.insert(path, Box::new((record, seen)));
         true
     }
 
     /// Notes that the file at `path` was seen. None unless it is what was hashed; true if it is shared
     /// only from now on.
     pub(super) fn see(&mut self, path: &SharePath, stamp: &Stamp) -> Option<bool> {
-        let (record, seen) = self.files.get_mut(path).filter(|(record, _)| record.stamp == *stamp)?;
+        let (record, seen) = self.files.get_mut(path).map(Box::as_mut).filter(|(record, _)| record.stamp == *stamp)?;
         let is_news = *seen == REMEMBERED;
         *seen = self.scan.max(1);
         if is_news {
@@ -97,12 +98,13 @@ impl Index {
     }
 
     pub(super) fn get(&self, path: &SharePath) -> Option<Record> {
-        self.files.get(path).map(|(record, _)| *record)
+        self.files.get(path).map(|file| file.0)
     }
 
     /// Stops sharing a path. None if it was not there.
     pub(super) fn remove(&mut self, path: &SharePath) -> Option<Removed> {
-        let (path, (record, seen)) = self.files.remove_entry(path)?;
+        let (path, file) = self.files.remove_entry(path)?;
+        let (record, seen) = *file;
         if seen != REMEMBERED {
             self.shared -= 1;
             self.bytes -= record.stamp.size;
@@ -154,7 +156,7 @@ impl Index {
 
     fn behind(&self, after: Option<&SharePath>) -> impl Iterator<Item = (&SharePath, &(Record, Seen))> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.files.range::<SharePath, _>((start, Bound::Unbounded))
+        self.files.range::<SharePath, _>((start, Bound::Unbounded)).map(|(path, file)| (path, &**file))
     }
 
     /// Paths that have a content.
@@ -163,7 +165,7 @@ impl Index {
         (self.contents.range((key, None)..))
             .take_while(move |(other, _)| *other == key)
             .filter_map(|(_, path)| path.as_ref())
-            .filter(move |path| self.files.get(*path).is_some_and(|(record, _)| record.content == *content))
+            .filter(move |path| self.files.get(*path).is_some_and(|file| file.0.content == *content))
     }
 
     pub(super) fn has(&self, content: &ContentId) -> bool {
@@ -183,8 +185,8 @@ impl Index {
         std::iter::from_fn(|| self.changed.pop_first())
             .take(limit)
             .map(|path| {
-                let shared = self.files.get(&path).filter(|(_, seen)| *seen != REMEMBERED);
-                let entry = shared.map(|(record, _)| record.entry());
+                let shared = self.files.get(&path).filter(|file| file.1 != REMEMBERED);
+                let entry = shared.map(|file| file.0.entry());
                 (path, entry)
             })
             .collect()

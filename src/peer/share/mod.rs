@@ -183,7 +183,7 @@ impl Share {
                 }
             },
             Ok(None) => {
-                state.drop_entry(path);
+                state.look_up(path);
                 None
             }
             Err(_) => None,

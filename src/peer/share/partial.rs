@@ -55,14 +55,6 @@ impl Partial {
         }
     }
 
-    /// The file again, for those who are given pieces of it while the download goes on.
-    ///
-    /// # Errors
-    /// When descriptors run out.
-    pub fn to_read(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
     /// Reads at an offset, as `pread`.
     ///
     /// # Errors
@@ -81,6 +73,15 @@ impl Partial {
             .map_err(|error| told("cannot write the download", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         held(&self.write_back).wrote(&self.file, offset..offset + bytes.len() as u64);
         Ok(())
+    }
+
+    /// The file opened once more, to be read by others while it grows. It does not hold the lock.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn reader(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.state.private.partial, &self.name, flags, Mode::empty())?.into())
     }
 
     /// The ranges of the file, in order, that may hold data (holes left out), up to `size`.

@@ -144,13 +144,14 @@ impl Staged {
         let (content, list) = (self.entry.content, &self.list);
         state.save_list(&content, list).map_err(|error| failed(errno(&error)))?;
         let stamp = Stamp::read(&self.file).map_err(failed)?;
+        let mut is_certain = true;
         let published = state.while_publishing(path, stamp, || {
             for _ in 0..TRIES {
                 let folder = state.root.make_folders(path).map_err(failed)?;
                 match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
                     Ok(()) => {
                         fsync(&folder).map_err(failed)?;
-                        state.record(path, Record { content, stamp }, list);
+                        is_certain = state.record(path, Record { content, stamp }, list);
                         return Ok(Published::New);
                     }
                     Err(Errno::EXIST) => {
@@ -171,8 +172,8 @@ impl Staged {
             Ok(Published::Same) | Err(PublishError::Conflict) => false,
             Err(PublishError::Io(_)) => self.nameless.stays,
         };
-        if matches!(published, Err(PublishError::Io(_))) {
-            // It may have its name and not be on disk for sure.
+        if !is_certain || matches!(published, Err(PublishError::Io(_))) {
+            // Others have touched it already, or it has its name and is not on disk for sure.
             state.look_again(path.clone());
         }
         published

@@ -120,7 +120,7 @@ impl State {
                 }
             },
             Ok(None) => {
-                self.drop_entry(path);
+                self.doubt(path);
                 Lookup::Absent
             }
             // Too many open files, or a disk that fails: it says nothing of the file.
@@ -139,7 +139,7 @@ impl State {
                 record
             }
             (None, Some(_)) => {
-                self.drop_entry(path);
+                self.doubt(path);
                 None
             }
             (None, None) => None,
@@ -161,16 +161,16 @@ impl State {
         let list = Lists::read(&self.private.pieces, content, entry.size);
         if list.is_none() {
             let _ = Lists::remove(&self.lists.lock(), &self.private.pieces, content);
-            self.drop_entry(&path);
-            self.look_again(path);
+            self.doubt(&path);
         }
         list
     }
 
     // ---- what changes ----------------------------------------------------------------------
 
-    /// Shares a file that was hashed.
-    pub(super) fn record(&self, path: &SharePath, record: Record, list: &PieceList) {
+    /// Shares a file that was hashed. False if it is no longer that, and is to be looked at again.
+    #[must_use]
+    pub(super) fn record(&self, path: &SharePath, record: Record, list: &PieceList) -> bool {
         let lists = self.lists.lock();
         if let Err(error) = Lists::save(&lists, &self.private.pieces, &record.content, list) {
             self.warn(
@@ -186,14 +186,24 @@ impl State {
             self.drop_list(&before.content);
         }
         // A file that went while it was hashed was reported gone before it was put: look once more.
-        match self.root.stat(path) {
-            Ok(Some(stat)) if Stamp::of(&stat) != record.stamp => {
-                self.drop_entry(path);
-                self.look_again(path.clone());
-            }
-            Ok(None) => self.drop_entry(path),
-            _ if is_news => self.wake(),
-            _ => {}
+        let stays = match self.root.stat(path) {
+            Ok(Some(stat)) => Stamp::of(&stat) == record.stamp,
+            Ok(None) => false,
+            Err(_) => true,
+        };
+        if !stays {
+            self.drop_entry(path);
+        } else if is_news {
+            self.wake();
+        }
+        stays
+    }
+
+    /// Stops sharing a path at which something else was seen. By now the watcher may have seen the
+    /// right file again and found it known, so it is to look once more.
+    fn doubt(&self, path: &SharePath) {
+        if self.drop_entry(path) {
+            self.look_again(path.clone());
         }
     }
 
@@ -202,24 +212,23 @@ impl State {
         Lists::save(&self.lists.lock(), &self.private.pieces, content, list)
     }
 
-    /// Stops sharing a path.
-    pub(super) fn drop_entry(&self, path: &SharePath) {
-        self.drop_entries(&mut vec![path.clone()]);
+    /// Stops sharing a path; false if it was not known.
+    pub(super) fn drop_entry(&self, path: &SharePath) -> bool {
+        self.drop_entries(vec![path.clone()])
     }
 
     /// Stops sharing all below a folder.
     pub(super) fn drop_folder(&self, folder: &SharePath) {
         const PAGE: usize = 1000;
         loop {
-            let mut paths = self.index(|index| index.under(folder, PAGE));
-            if paths.is_empty() {
+            let paths = self.index(|index| index.under(folder, PAGE));
+            if !self.drop_entries(paths) {
                 return;
             }
-            self.drop_entries(&mut paths);
         }
     }
 
-    fn drop_entries(&self, paths: &mut Vec<SharePath>) {
+    fn drop_entries(&self, mut paths: Vec<SharePath>) -> bool {
         let mut last_of = Vec::new();
         self.index(|index| {
             paths.retain(|path| {
@@ -229,13 +238,14 @@ impl State {
             });
         });
         if paths.is_empty() {
-            return;
+            return false;
         }
-        self.saved.append(paths.drain(..).map(Line::Gone));
+        self.saved.append(paths.into_iter().map(Line::Gone));
         for content in last_of {
             self.drop_list(&content);
         }
         self.wake();
+        true
     }
 
     fn drop_list(&self, content: &ContentId) {

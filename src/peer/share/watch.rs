@@ -151,6 +151,8 @@ impl Watcher<'_> {
         // Each scan tries again what may have been mended since the last one.
         self.is_blind = false;
         if std::mem::take(&mut self.is_lossy) || self.watches.is_none() {
+            // A file's closing may be among what was lost: go by what the scan finds.
+            self.rest = Rest::default();
             self.watches = (self.watch)().map_err(|error| self.cannot_watch(error)).ok();
         }
         self.state.index(|index| index.begin_scan());

@@ -1,19 +1,17 @@
 //! The download of one content, from one source at a time.
 
 use std::{
-    fmt, io,
-    ops::Range,
-    sync::mpsc,
-    thread,
+    fmt, io, thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    fetch::{Exactly, FetchError, Fetcher},
-    partial::{Downloads, Running},
+    cut::{Cut, Sink, transfer},
+    fetch::{FetchError, Fetcher},
+    partial::Downloads,
 };
 use crate::{
-    content::{ContentId, PieceIndex, PieceList, PieceVerifier, Pieces},
+    content::{ContentId, PieceList, Pieces},
     limits,
     name::{PeerId, SharePath, Zone},
     peer::{
@@ -26,7 +24,7 @@ use crate::{
 pub struct Getter<'a> {
     /// Where to.
     pub share: &'a Share,
-    /// Where others find the pieces that are here already.
+    /// Where pieces are given on from as soon as they are verified.
     pub downloads: &'a Downloads,
     /// The own id: never a source.
     pub peer: &'a PeerId,
@@ -111,7 +109,7 @@ impl From<io::Error> for GetError {
 }
 
 /// Why one source did not bring the rest.
-enum Failure {
+pub(super) enum Failure {
     /// Its doing, and what; the next source may do better.
     Source(String),
     /// It sent wrong bytes: it is not asked again.
@@ -152,11 +150,10 @@ impl Getter<'_> {
         let mut download = Download::new(self, id)?;
         download.run()?;
         let Download { file, cut, sources, fetched, .. } = download;
-        let Cut { pieces, list, running, .. } = cut.ok_or(GetError::NoSource)?;
-        let size = pieces.size();
-        self.publish(file.into_staged(Entry { content: *id, size }, &list)?, path)?;
-        // Only now, when the share has it, so that there is no moment in which nobody is given it.
-        drop(running);
+        // Until it is published, others are given its pieces by the cut.
+        let cut = cut.ok_or(GetError::NoSource)?;
+        let size = cut.pieces().size();
+        self.publish(file.into_staged(Entry { content: *id, size }, cut.list())?, path)?;
         Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
     }
 
@@ -194,17 +191,6 @@ struct Download<'a> {
     cut: Option<Cut>,
     sources: Vec<PeerId>,
     fetched: u64,
-}
-
-/// The content as the size that a source claims cuts it, with a list that folds to the id, and the
-/// pieces that are here under that cut. Only pieces that verify prove the size: a source that claims
-/// another starts anew with its own.
-struct Cut {
-    pieces: Pieces,
-    list: PieceList,
-    have: Vec<bool>,
-    /// Gives on what is here.
-    running: Running,
 }
 
 impl<'a> Download<'a> {
@@ -249,12 +235,14 @@ impl<'a> Download<'a> {
 
     /// Takes all that is missing from one source.
     fn take_from(&mut self, source: &Source) -> Result<(), Failure> {
-        if self.cut.as_ref().is_none_or(|cut| cut.pieces.size() != source.size) {
+        if self.cut.as_ref().is_none_or(|cut| cut.pieces().size() != source.size) {
+            // What others saw of the former cut ends before the new one begins.
+            self.cut = None;
             self.cut = Some(self.cut_by(source)?);
         }
         let cut = self.cut.as_mut().expect("just made");
-        while let Some(run) = missing_run(&cut.have) {
-            let range = cut.pieces.range(cut.piece(run.start)).start..cut.pieces.range(cut.piece(run.end - 1)).end;
+        while let Some(run) = cut.missing() {
+            let range = cut.bytes(&run);
             let mut sink = Sink::new(&self.id, &self.file, cut, run, self.getter.watch);
             // The one piece of an empty content has no bytes that could be asked for.
             let (taken, end) = match range.is_empty() {
@@ -284,55 +272,13 @@ impl<'a> Download<'a> {
             if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
         let list =
             PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
-        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.to_read()?);
-        let mut cut = Cut { pieces, list, have: vec![false; pieces.count()], running };
+        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.reader()?);
+        let mut cut = Cut::new(pieces, list, running);
         let here = cut.verify(&self.id, &self.file)?;
         if here > 0 {
-            self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", cut.have.len()));
+            self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", pieces.count()));
         }
         Ok(cut)
-    }
-}
-
-impl Cut {
-    fn piece(&self, index: usize) -> PieceIndex {
-        self.pieces.index(index).expect("within the content")
-    }
-
-    fn gain(&mut self, piece: PieceIndex) {
-        self.have[piece.get()] = true;
-        self.running.gain(piece);
-    }
-
-    /// Reads again what the file may hold, and believes only what verifies; the number of pieces.
-    fn verify(&mut self, id: &ContentId, file: &Partial) -> io::Result<usize> {
-        let mut block = vec![0; limits::BLOCK_BYTES];
-        for data in file.data(self.pieces.size())? {
-            let first = data.start.div_ceil(self.pieces.length());
-            for index in first as usize..self.have.len() {
-                let piece = self.piece(index);
-                let range = self.pieces.range(piece);
-                if range.end > data.end {
-                    break;
-                }
-                let mut verifier = PieceVerifier::new(id, &self.pieces, &self.list, piece);
-                let mut at = range.start;
-                while at < range.end {
-                    let room = block.len().min((range.end - at) as usize);
-                    match file.read_at(&mut block[..room], at)? {
-                        0 => break,
-                        read => {
-                            verifier.update(&block[..read]);
-                            at += read as u64;
-                        }
-                    }
-                }
-                if verifier.is_true() {
-                    self.gain(piece);
-                }
-            }
-        }
-        Ok(self.have.iter().filter(|have| **have).count())
     }
 }
 
@@ -344,128 +290,9 @@ fn order(mut sources: Vec<Source>, own: &PeerId, zone: &Zone) -> Vec<Source> {
     sources
 }
 
-/// The first run of pieces that are not here.
-fn missing_run(have: &[bool]) -> Option<Range<usize>> {
-    let start = have.iter().position(|have| !have)?;
-    let length = have[start..].iter().position(|have| *have).unwrap_or(have.len() - start);
-    Some(start..start + length)
-}
-
-/// Takes the bytes of a run of pieces in order: writes them, verifies each piece and marks it.
-struct Sink<'a> {
-    id: &'a ContentId,
-    file: &'a Partial,
-    cut: &'a mut Cut,
-    watch: &'a dyn Watch,
-    run: Range<usize>,
-    verifier: PieceVerifier,
-    offset: u64,
-    /// Bytes here before this run and since, verified or not.
-    done: u64,
-    /// Bytes of this run that have verified.
-    verified: u64,
-}
-
-impl<'a> Sink<'a> {
-    /// `run` is not empty.
-    fn new(id: &'a ContentId, file: &'a Partial, cut: &'a mut Cut, run: Range<usize>, watch: &'a dyn Watch) -> Self {
-        let length = |index| cut.pieces.range(cut.piece(index));
-        let here = (0..cut.have.len()).filter(|index| cut.have[*index]).map(length);
-        let done = here.map(|range| range.end - range.start).sum();
-        let first = cut.piece(run.start);
-        let verifier = PieceVerifier::new(id, &cut.pieces, &cut.list, first);
-        let offset = cut.pieces.range(first).start;
-        Self { id, file, cut, watch, run, verifier, offset, done, verified: 0 }
-    }
-
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_at(bytes, self.offset)?;
-        self.offset += bytes.len() as u64;
-        while !bytes.is_empty() {
-            let room = self.verifier.missing().min(bytes.len() as u64) as usize;
-            let (now, later) = bytes.split_at(room);
-            self.verifier.update(now);
-            self.done += room as u64;
-            bytes = later;
-            if self.verifier.missing() == 0 {
-                self.end_piece()?;
-            }
-        }
-        self.watch.progress(self.done, self.cut.pieces.size());
-        Ok(())
-    }
-
-    /// Settles the current piece, whose bytes are all here, and begins the next one.
-    fn end_piece(&mut self) -> Result<(), Failure> {
-        let index = self.run.start;
-        let piece = self.cut.piece(index);
-        let range = self.cut.pieces.range(piece);
-        let next = self.cut.piece((index + 1).min(self.run.end - 1));
-        let next = PieceVerifier::new(self.id, &self.cut.pieces, &self.cut.list, next);
-        if !std::mem::replace(&mut self.verifier, next).is_true() {
-            let count = self.cut.have.len();
-            return Err(Failure::Liar(format!("sent wrong bytes (piece {} of {count})", index + 1)));
-        }
-        self.cut.gain(piece);
-        self.verified += range.end - range.start;
-        self.run.start += 1;
-        Ok(())
-    }
-}
-
-/// Moves a body into the sink. Receiving and verifying are two threads, so that neither waits for
-/// the other; a few blocks go round between them. Returns the bytes that verified, and how it ended.
-fn transfer(mut body: Exactly, sink: &mut Sink<'_>) -> (u64, Result<(), Failure>) {
-    let (full, filled) = mpsc::sync_channel::<(Vec<u8>, usize)>(limits::FETCH_BLOCKS);
-    let (back, empty) = mpsc::channel();
-    for _ in 0..limits::FETCH_BLOCKS {
-        let _ = back.send(vec![0; limits::FETCH_BLOCK_BYTES]);
-    }
-    let taker = &mut *sink;
-    let end = thread::scope(|scope| {
-        let writer = scope.spawn(move || {
-            filled.into_iter().try_for_each(|(block, length)| {
-                taker.take(&block[..length])?;
-                let _ = back.send(block);
-                Ok(())
-            })
-        });
-        let mut receive = || {
-            // A writer that has given up gives no more blocks back, and says itself why.
-            while let Ok(mut block) = empty.recv() {
-                let length = body.fill(&mut block)?;
-                if length == 0 || full.send((block, length)).is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        let received = receive();
-        drop(full);
-        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer failed").into()));
-        written.and(received)
-    });
-    (sink.verified, end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn runs_cover_what_is_missing_and_nothing_else() {
-        let run = |have: &str| missing_run(&have.chars().map(|c| c == '#').collect::<Vec<_>>());
-        for (have, expected) in [
-            ("", None),
-            ("###", None),
-            ("...", Some(0..3)),
-            ("#..#.", Some(1..3)),
-            ("##.", Some(2..3)),
-            (".#.", Some(0..1)),
-        ] {
-            assert_eq!(run(have), expected, "{have}");
-        }
-    }
 
     #[test]
     fn the_own_zone_comes_first_and_the_own_peer_never() {

@@ -241,12 +241,21 @@ fn source(name: &str, peer: &Peer, size: usize) -> Source {
 }
 
 fn get(home: &Home, id: &ContentId, path: &str, sources: &[Source]) -> (Result<Report, GetError>, Vec<String>) {
+    get_seen_by(&Downloads::default(), home, id, path, sources)
+}
+
+fn get_seen_by(
+    downloads: &Downloads,
+    home: &Home,
+    id: &ContentId,
+    path: &str,
+    sources: &[Source],
+) -> (Result<Report, GetError>, Vec<String>) {
     let notes = Notes::default();
     let locate = |_: &ContentId| Ok::<_, LinkError>(sources.to_vec());
-    let downloads = Downloads::default();
     let getter = Getter {
-        downloads: &downloads,
         share: &home.share,
+        downloads,
         peer: &"me".parse().unwrap(),
         zone: &Zone::default(),
         locate: &locate,
@@ -332,6 +341,33 @@ fn a_download_goes_on_with_the_pieces_that_verify_again() {
     assert!(report.fetched < SIZE as u64 / 2, "{}", report.fetched);
     assert!(notes[0].starts_with("resuming: ") && notes[0].ends_with(" of 8 pieces are here"), "{notes:?}");
     assert!(!home.folder.join(".enjambre/partial").join(id.to_string()).exists());
+}
+
+#[test]
+fn pieces_are_given_on_while_the_rest_is_awaited() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let home = Home::new();
+    let hangs = Peer::start(Manner::HangsMidway, &content);
+    let downloads = Downloads::default();
+    thread::scope(|scope| {
+        let getting = scope.spawn(|| get_seen_by(&downloads, &home, &id, "a", &[source("hangs", &hangs, SIZE)]));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let held = loop {
+            let held = downloads.find(&id).filter(|download| download.holds(&(0..PIECE as u64)));
+            assert!(Instant::now() < deadline && !getting.is_finished(), "no piece is given on");
+            match held {
+                Some(held) => break held,
+                None => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let mut piece = vec![0; PIECE];
+        held.file().read_exact_at(&mut piece, 0).unwrap();
+        assert_eq!(piece, content[..PIECE]);
+        assert!(!held.holds(&(0..SIZE as u64)));
+        assert!(getting.join().unwrap().0.is_err());
+    });
+    assert!(downloads.find(&id).is_none());
 }
 
 #[test]

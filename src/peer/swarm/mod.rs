@@ -3,6 +3,7 @@
 pub mod fresh;
 pub mod partial;
 
+mod cut;
 mod fetch;
 mod get;
 #[cfg(test)]

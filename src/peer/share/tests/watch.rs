@@ -109,18 +109,22 @@ fn many_files_at_once_are_all_found() {
 fn lost_events_are_made_up_for() {
     let temp = Temp::new();
     let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    temp.write("a", "a");
     let share = temp.started();
     // The watcher waits for the index meanwhile, and the kernel throws away what it cannot keep.
     share.0.state.index(|_| {
         for n in 0..limit {
-            fs::write(temp.join(&format!("f{}", n % 50)), format!("{n}")).unwrap();
+            fs::rename(temp.join(["a", "b"][n % 2]), temp.join(["b", "a"][n % 2])).unwrap();
+        }
+        for n in 0..50 {
+            temp.write(&format!("f{n}"), format!("{n}"));
         }
     });
     temp.write("last", "last");
     for n in 0..25 {
         fs::remove_file(temp.join(&format!("f{n}"))).unwrap();
     }
-    wait("the rest is shared", || share.totals().0 == 26);
+    wait("the rest is shared", || share.totals().0 == 27);
     wait("all is quiet", || share.hashing().is_none());
     for (path, entry) in share.list(None, 99) {
         assert_eq!(id(fs::read(temp.join(path.as_str())).unwrap()), entry.content, "{path}");
