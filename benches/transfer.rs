@@ -143,6 +143,7 @@ fn memory_of_uploads(report: &mut Report, disk: &Folder, file: &Path, tracker: S
     for (way, args, route) in uploads {
         let folder = disk.join("uploads");
         fs::create_dir(&folder).expect("a folder");
+        // An id of its own: a killed peer's is taken until its lease ends.
         let receiver = peer(&format!("receiver{way}"), &folder, tracker, &[]);
         let url = format!("http://{}{route}", receiver.address);
         let seconds = curl(&[args, &["-o", "/dev/null", &url]].concat());
