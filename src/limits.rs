@@ -130,7 +130,7 @@ pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// What one `sendfile` is asked for: enough to make the calls cheap, little enough to notice soon
 /// that a file has changed.
-pub const SEND_BYTES: u64 = 1 << 20;
+pub const SEND_BYTES: u64 = 2 << 20;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
