@@ -12,13 +12,25 @@ pub struct Report {
 impl Report {
     /// Begins a table; `command` is what a reader types to get the same.
     pub fn new(command: &'static str) -> Self {
-        println!("{:46} {:>12}  {:>12}", format!("`{command}`"), "figure", "target");
+        println!("{:60} {:>12}  {:>12}", format!("`{command}`"), "figure", "target");
         Self { command, missed: 0 }
     }
 
     /// A figure without a target.
     pub fn plain(&self, what: &str, figure: f64, unit: &str) {
-        println!("{what:46} {:>12}", with_unit(figure, unit));
+        println!("{what:60} {:>12}", with_unit(figure, unit));
+    }
+
+    /// The median of the ratios of pairs, which should not be above its target.
+    pub fn pairs_at_most(&mut self, what: &str, ratios: Vec<f64>, target: f64) {
+        let what = format!("{what} ({})", spread(&ratios));
+        self.at_most(&what, median(ratios), target, "");
+    }
+
+    /// The median of the ratios of pairs, which should not be below its target.
+    pub fn pairs_at_least(&mut self, what: &str, ratios: Vec<f64>, target: f64) {
+        let what = format!("{what} ({})", spread(&ratios));
+        self.at_least(&what, median(ratios), target, "");
     }
 
     /// A figure that should not be above its target.
@@ -33,12 +45,12 @@ impl Report {
 
     /// A line about what could not be measured, and why.
     pub fn skipped(&self, what: &str, why: &str) {
-        println!("{what:46} skipped: {why}");
+        println!("{what:60} skipped: {why}");
     }
 
     fn row(&mut self, what: &str, figure: f64, sign: &str, target: f64, unit: &str, met: bool) {
         let verdict = if met { "ok" } else { "MISSED" };
-        println!("{what:46} {:>12}  {sign} {:>9}  {verdict}", with_unit(figure, unit), with_unit(target, unit));
+        println!("{what:60} {:>12}  {sign} {:>9}  {verdict}", with_unit(figure, unit), with_unit(target, unit));
         self.missed += u32::from(!met);
     }
 
@@ -54,6 +66,13 @@ impl Report {
 fn with_unit(figure: f64, unit: &str) -> String {
     let digits = if figure.abs() < 10.0 && figure.fract() != 0.0 { 2 } else { 0 };
     format!("{figure:.digits$} {unit}").trim_end().to_owned()
+}
+
+/// `7 pairs, 0.91-1.08`: how far apart the ratios of the pairs were, for whoever doubts the median.
+fn spread(ratios: &[f64]) -> String {
+    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = ratios.iter().copied().fold(0.0, f64::max);
+    format!("{} pairs, {low:.2}-{high:.2}", ratios.len())
 }
 
 /// The middle of the figures (of an even number, the mean of both): one disturbed run moves it little.

@@ -15,6 +15,8 @@
 //! ```
 // Every test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
+// clippy.toml allows this in tests, and takes their helpers for something else.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     ffi::OsStr,

@@ -55,12 +55,15 @@ pub(super) struct About {
     pub(super) was_parked: bool,
 }
 
+/// Reads a request's body and answers.
+pub(super) type Work = Box<dyn FnOnce(&mut (dyn Read + Send)) -> Answer + Send>;
+
 /// What is to be done beside, or in place of, sending tiny_http's answer.
 pub(super) enum Leave {
     /// Send this range of a file as the body of the answer.
     File(Box<dyn Promised + Send>, Range<u64>),
     /// Read the body and answer with what this gives; tiny_http's answer is dropped.
-    Work(Box<dyn FnOnce(&mut (dyn Read + Send)) -> Answer + Send>),
+    Work(Work),
     /// Wait in this, then ask the routes again; tiny_http's answer is dropped.
     Park(Box<dyn FnOnce() + Send>),
 }
