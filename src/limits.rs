@@ -136,8 +136,12 @@ pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a question for news of a download waits for some.
 pub const NEWS_TIME: Duration = Duration::from_millis(500);
-/// Contents for which a seed remembers what it has given out; each costs 32 KiB at most.
+/// Piece numbers told with an answer; more follow with the next.
+pub const NEWS_PIECES: usize = 256;
+/// Contents for which a seed remembers what it has given out; each costs 8 KiB at most.
 pub const FRESH_CONTENTS: usize = 32;
+/// A seed that nobody has asked for fresh pieces this long takes the crowd for gone.
+pub const FRESH_MEMORY: Duration = Duration::from_secs(30);
 
 // ---- uploads -------------------------------------------------------------------------------
 
@@ -187,3 +191,33 @@ pub const COMMAND_BYTES: usize = 64 << 10;
 pub const HASHING_QUIET_TIME: Duration = Duration::from_secs(2);
 /// Between two such reports; on a terminal they come in place, every second.
 pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);
+
+// ---- the swarm's plan ------------------------------------------------------------------------
+
+/// Connections to sources, in all: downloads must not starve serving.
+pub const SOURCE_CONNECTIONS: usize = 48;
+/// Requests in flight at one source, against a backlog; each is a thread and a connection.
+pub const SOURCE_DEPTH: usize = 4;
+/// Useful pieces waiting at a source for each request more than one.
+pub const SOURCE_BACKLOG: usize = 32;
+/// With so few pieces missing, one that is late is asked of a second source.
+pub const ENDGAME_PIECES: usize = 16;
+/// What late means there.
+pub const ENDGAME_PATIENCE: Duration = Duration::from_millis(150);
+/// Pieces up to this length are verified in memory before they are written.
+pub const BUFFERED_BYTES: u64 = 256 << 10;
+/// One request covers what a source brings in this time, at least a piece.
+pub const REQUEST_TIME: Duration = Duration::from_millis(10);
+/// And so many bytes at most.
+pub const REQUEST_BYTES: u64 = 16 << 20;
+/// A source that cannot be asked for anything now is looked at again after this.
+pub const SOURCE_PAUSE: Duration = Duration::from_millis(50);
+/// How long a source rests after its first failure; twice as long after each one more.
+pub const SOURCE_REST: Duration = Duration::from_millis(250);
+/// Failures in a row after which a source is let go.
+pub const SOURCE_FAILURES: u32 = 5;
+/// How long a download waits before it asks for neighbours again: soon at first, when others begin
+/// too, and twice as long each time.
+pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(5);
+/// How often a download that makes no news looks whether it should.
+pub const PROGRESS_TIME: Duration = Duration::from_millis(100);

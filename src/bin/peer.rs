@@ -118,7 +118,7 @@ fn run(options: Options) -> Result<u8, Failure> {
         tracker,
         peer: peer.clone(),
         port,
-        zone: zone.clone(),
+        zone,
         advertise,
         share: share.clone(),
         on_refused: Box::new(move |error| drop(refused.send(Err(Failure(1, error))))),
@@ -139,7 +139,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     })
     .map_err(system)?;
     console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, link.clone(), downloads, peer, zone);
+    let console = Console::new(share, link.clone(), downloads, peer);
     spawn("console", move || drop(console.run().map(|code| end.send(Ok(code))))).map_err(system)?;
 
     // The signals' thread holds a sender for as long as the process lives.

@@ -13,9 +13,9 @@ use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link},
+        link::{Found, Link, LinkError, Source},
         share::{Entry, Lookup},
-        swarm::{Fetcher, Getter, Report},
+        swarm::{Fetcher, Finder, Getter, Report},
     },
     say,
 };
@@ -68,10 +68,8 @@ impl Console {
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
-                let link = &self.link;
-                let locate = |id: &_| link.locate(id).map(|located| located.sources);
-                let Self { share, downloads, peer, zone, .. } = &*self;
-                let getter = Getter { share, downloads, peer, zone, locate: &locate, fetcher, watch: &meter };
+                let Self { share, downloads, peer, link, .. } = &*self;
+                let getter = Getter { share, downloads, peer, finder: link, fetcher, watch: &meter };
                 let report = getter.get(id, path).map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));
                 // So that whatever a script does next finds this peer among the sources.
@@ -92,6 +90,21 @@ impl Console {
                 other => return other,
             }
         }
+    }
+}
+
+impl Finder for Link {
+    fn whole(&self, id: &ContentId) -> Result<Vec<Source>, LinkError> {
+        self.locate(id).map(|located| located.sources)
+    }
+
+    fn neighbours(&self, id: &ContentId, size: u64, dead: &[PeerId]) -> Result<Vec<Source>, LinkError> {
+        let _ = (size, dead);
+        self.locate(id).map(|located| located.sources)
+    }
+
+    fn end(&self, id: &ContentId) {
+        let _ = id;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::{
     cell::Cell,
     fs::File,
+    num::ParseIntError,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +14,7 @@ use super::{
     routes::{Asking, Outcome, Routes, not_allowed, plain, send},
 };
 use crate::{
-    content::{ContentId, PieceIndex, Pieces},
+    content::{ContentId, Pieces},
     limits,
     peer::{
         share::{Entry, SharedFile},
@@ -31,10 +33,10 @@ impl Routes {
             return plain(Answer::problem(400, "A content id is 64 lower-case hex digits."));
         };
         match part {
-            None => self.bytes(asking, &id),
-            Some("pieces") => plain(self.piece_list(&id)),
+            None => self.bytes(asking, &id, query),
+            Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
-            Some("fresh") if asking.is_get() => self.fresh(&id),
+            Some("fresh") if asking.is_get() => self.fresh(&id, query),
             Some("fresh") => not_allowed("GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
@@ -45,7 +47,12 @@ impl Routes {
         self.share.read(&self.share.path_of(id)?.0)
     }
 
-    fn bytes(&self, asking: &Asking, id: &ContentId) -> Outcome {
+    /// The bytes. With `since`, the answer also tells what this peer has gained since its n-th piece:
+    /// `Enjambre-Have` as below, and the numbers in `Enjambre-News`.
+    fn bytes(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
+        let Ok(since) = parameter(query, "since") else {
+            return plain(Answer::problem(400, "The parameter of a content is since=NUMBER."));
+        };
         let describe = |answer: Answer| {
             answer
                 .with("Content-Type", "application/octet-stream")
@@ -54,10 +61,23 @@ impl Routes {
         };
         if let Some(file) = self.whole(id) {
             let entry = file.entry.clone();
+            let describe = |answer: Answer| match since {
+                None => describe(answer),
+                Some(_) => describe(answer).with("Enjambre-Have", "all"),
+            };
             return send(asking, file, &entry, describe);
         }
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
         let entry = Entry { content: *id, size: download.pieces().size() };
+        let describe = |answer: Answer| {
+            let Some(since) = since else { return describe(answer) };
+            let (gained, count) = download.since(since);
+            let news: Vec<_> = gained.iter().take(limits::NEWS_PIECES).map(|piece| piece.get().to_string()).collect();
+            let told = count - (gained.len() - news.len());
+            describe(answer)
+                .with("Enjambre-Have", format!("{told}/{}", download.pieces().count()))
+                .with("Enjambre-News", news.join(","))
+        };
         let (answer, leave) = send(asking, download.clone(), &entry, describe);
         match leave {
             Some(Leave::File(_, range)) if !download.holds(&range) => {
@@ -67,11 +87,17 @@ impl Routes {
         }
     }
 
-    fn piece_list(&self, id: &ContentId) -> Answer {
+    /// The piece list; of a download that has none yet, after a moment.
+    fn piece_list(&self, asking: &Asking, id: &ContentId) -> Outcome {
         let partial = || self.downloads.find(id).map(|download| download.piece_list().to_vec());
         match self.share.piece_list(id).or_else(partial) {
-            Some(list) => Answer::of(200, "application/octet-stream", list).with("Cache-Control", IMMUTABLE),
-            None => absent(),
+            Some(list) => plain(Answer::of(200, "application/octet-stream", list).with("Cache-Control", IMMUTABLE)),
+            None if self.downloads.is_expected(id) && !asking.about.was_parked => {
+                let (downloads, id) = (self.downloads.clone(), *id);
+                let wait = move || downloads.wait_for(&id, limits::NEWS_TIME);
+                (Answer::empty(200), Some(Leave::Park(Box::new(wait))))
+            }
+            None => plain(absent()),
         }
     }
 
@@ -83,16 +109,14 @@ impl Routes {
             let answer = Answer::of(200, "application/octet-stream", numbers).with("Enjambre-Have", count);
             plain(answer.with("Cache-Control", "no-store"))
         };
-        let since = match query.strip_prefix("since=").map(str::parse::<usize>) {
-            None if query.is_empty() => 0,
-            Some(Ok(since)) => since,
-            _ => return plain(Answer::problem(400, "The parameter of have is since=NUMBER.")),
+        let Ok(since) = parameter(query, "since") else {
+            return plain(Answer::problem(400, "The parameter of have is since=NUMBER."));
         };
         if self.share.path_of(id).is_some() {
             return have("all", Vec::new());
         }
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
-        let (gained, count) = download.since(since);
+        let (gained, count) = download.since(since.unwrap_or(0));
         if gained.is_empty() && !asking.about.was_parked {
             let wait = move || download.wait_beyond(count, limits::NEWS_TIME);
             return (Answer::empty(200), Some(Leave::Park(Box::new(wait))));
@@ -102,24 +126,39 @@ impl Routes {
         have(&format!("{count}/{}", download.pieces().count()), numbers)
     }
 
-    /// A piece that this seed has given to nobody yet; its number is in `Enjambre-Piece`.
-    fn fresh(&self, id: &ContentId) -> Outcome {
+    /// Adjacent pieces, `most` of them at most, that this seed has given to nobody yet; their numbers
+    /// are in `Enjambre-Pieces`, first and last.
+    fn fresh(&self, id: &ContentId, query: &str) -> Outcome {
+        let Ok(most) = parameter(query, "most") else {
+            return plain(Answer::problem(400, "The parameter of fresh is most=NUMBER."));
+        };
         let Some(file) = self.whole(id) else { return plain(absent()) };
-        let Some(pieces) = Pieces::of(file.entry.size) else { return plain(absent()) };
+        let Some(cut) = Pieces::of(file.entry.size) else { return plain(absent()) };
         let mut random = [0; 8];
         // Without randomness the choice is worse, and still right.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+        let now = self.began.elapsed();
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(piece) = fresh.give(id, &pieces, u64::from_ne_bytes(random)) else {
-            return plain(Answer::empty(204).with("Cache-Control", "no-store"));
-        };
+        let given = fresh.give(id, &cut, most.unwrap_or(1), now, u64::from_ne_bytes(random));
         drop(fresh);
+        let Some(pieces) = given else { return plain(Answer::empty(204).with("Cache-Control", "no-store")) };
+        let ends = cut.index(pieces.start).zip(cut.index(pieces.end - 1));
+        let Some((first, last)) = ends else { return plain(absent()) };
         let answer = Answer::empty(200)
             .with("Content-Type", "application/octet-stream")
-            .with("Enjambre-Piece", piece.get().to_string())
+            .with("Enjambre-Pieces", format!("{}-{}", pieces.start, pieces.end - 1))
             .with("Cache-Control", "no-store");
-        let given = Given { file, content: *id, piece, fresh: Arc::clone(&self.fresh), is_sent: Cell::new(false) };
-        (answer, Some(Leave::File(Box::new(given), pieces.range(piece))))
+        let bytes = cut.range(first).start..cut.range(last).end;
+        let given = Given { file, content: *id, pieces, fresh: Arc::clone(&self.fresh), is_sent: Cell::new(false) };
+        (answer, Some(Leave::File(Box::new(given), bytes)))
+    }
+}
+
+/// The one number that a route takes as parameter.
+fn parameter(query: &str, name: &str) -> Result<Option<usize>, ParseIntError> {
+    match query.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+        None if query.is_empty() => Ok(None),
+        value => value.unwrap_or("none").parse().map(Some),
     }
 }
 
@@ -138,11 +177,11 @@ impl Promised for Arc<Download> {
     }
 }
 
-/// A fresh piece on its way: it is fresh again unless it was sent whole.
+/// Fresh pieces on their way: they are fresh again unless they were sent whole.
 struct Given {
     file: SharedFile,
     content: ContentId,
-    piece: PieceIndex,
+    pieces: Range<usize>,
     fresh: Arc<Mutex<Fresh>>,
     is_sent: Cell<bool>,
 }
@@ -165,7 +204,7 @@ impl Drop for Given {
     fn drop(&mut self) {
         if !self.is_sent.get() {
             let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            fresh.take_back(&self.content, self.piece);
+            fresh.take_back(&self.content, self.pieces.clone());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, Weak},
     thread,
+    time::Instant,
 };
 
 use serde_json::json;
@@ -34,6 +35,8 @@ pub(super) struct Routes {
     pub(super) share: Share,
     pub(super) downloads: Downloads,
     pub(super) fresh: Arc<Mutex<Fresh>>,
+    /// What times are told from.
+    pub(super) began: Instant,
     status: Status,
     desk: Arc<Desk>,
     /// One for each upload under way.
@@ -73,7 +76,7 @@ pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
     pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
-        Self { share, downloads, fresh: Arc::default(), status, desk, uploads: Arc::new(()) }
+        Self { share, downloads, fresh: Arc::default(), began: Instant::now(), status, desk, uploads: Arc::new(()) }
     }
 
     fn respond(&self, request: Request) {

@@ -48,6 +48,8 @@ pub struct Source {
     pub zone: Zone,
     /// The size it announced.
     pub size: u64,
+    /// It is downloading the content itself, and holds some pieces.
+    pub is_partial: bool,
 }
 
 /// A search's reply.
@@ -83,6 +85,7 @@ impl Located {
             let address: SocketAddr = source.address.parse().ok()?;
             (address.port() > 0 && is_dialable(address.ip(), tracker_is_local)).then_some(())?;
             Some(Source {
+                is_partial: false,
                 peer: source.peer_id.parse().ok()?,
                 address,
                 zone: source.zone.parse().unwrap_or_default(),

@@ -11,13 +11,26 @@ use std::{
 
 use ureq::{Agent, Body, Timeout, http::Response};
 
-use crate::{content::ContentId, limits};
+use crate::{
+    content::{ContentId, Pieces},
+    limits,
+};
 
-/// A client for sources. Connections are kept for the next request until it is dropped.
+/// A client for sources. Connections are kept for the next request until the last clone is dropped.
+#[derive(Clone)]
 pub struct Fetcher {
     agent: Agent,
     /// How long a source may send nothing, or too little.
     patience: Duration,
+}
+
+/// What a source tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It holds everything.
+    Whole,
+    /// It has gained these pieces since it was last asked, and has so many in all.
+    Gained(Vec<usize>, usize),
 }
 
 /// What went wrong with a source; shown as the end of a sentence that begins with its name.
@@ -75,6 +88,8 @@ impl Fetcher {
             .accept_encoding("identity")
             .user_agent(concat!("enjambre/", env!("CARGO_PKG_VERSION")))
             .max_response_header_size(limits::SOURCE_HEAD_BYTES)
+            .max_idle_connections(limits::SOURCE_CONNECTIONS)
+            .max_idle_connections_per_host(limits::SOURCE_DEPTH)
             .input_buffer_size(limits::FETCH_BLOCK_BYTES)
             .output_buffer_size(limits::SOURCE_HEAD_BYTES)
             .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
@@ -104,7 +119,8 @@ impl Fetcher {
         Ok(list)
     }
 
-    /// The bytes of `range` of a content that has `size` bytes in all. The range is not empty.
+    /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
+    /// since its `since`-th piece, where it tells. The range is not empty.
     ///
     /// # Errors
     /// When the source does not answer with exactly that range.
@@ -114,23 +130,111 @@ impl Fetcher {
         id: &ContentId,
         range: &Range<u64>,
         size: u64,
-    ) -> Result<Exactly, FetchError> {
+        since: usize,
+    ) -> Result<(Exactly, Option<News>), FetchError> {
         let last = range.end - 1;
-        let request = self.agent.get(format!("http://{source}/content/{id}"));
+        let request = self.agent.get(format!("http://{source}/content/{id}?since={since}"));
         let response = request.header("range", format!("bytes={}-{last}", range.start)).call()?;
         if response.status() != 206 {
             return Err(FetchError::Status(response.status().as_u16()));
         }
         let expected = format!("bytes {}-{last}/{size}", range.start);
-        let got = response.headers().get("content-range").and_then(|value| value.to_str().ok());
+        let got = header(&response, "content-range");
         if got != Some(&expected) {
             return Err(FetchError::OtherRange(match got {
                 Some(got) => format!("{got:?} for {expected:?}"),
                 None => format!("no Content-Range for {expected:?}"),
             }));
         }
-        Exactly::new(response, range.end - range.start, self.patience)
+        let news = match header(&response, "enjambre-have") {
+            Some("all") => Some(News::Whole),
+            Some(have) => {
+                let numbers = header(&response, "enjambre-news").unwrap_or_default();
+                let numbers = numbers.split(',').filter(|number| !number.is_empty());
+                let pieces = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<usize>>>();
+                pieces.zip(count(have)).map(|(pieces, count)| News::Gained(pieces, count))
+            }
+            None => None,
+        };
+        Ok((Exactly::new(response, range.end - range.start, self.patience)?, news))
     }
+
+    /// What a source has gained since its `since`-th piece; it takes a moment when that is nothing.
+    ///
+    /// # Errors
+    /// When it does not answer, or not in the form it should.
+    pub fn have(&self, source: SocketAddr, id: &ContentId, since: usize) -> Result<News, FetchError> {
+        let response = self.agent.get(format!("http://{source}/content/{id}/have?since={since}")).call()?;
+        if response.status() != 200 {
+            return Err(FetchError::Status(response.status().as_u16()));
+        }
+        let have = match header(&response, "enjambre-have") {
+            Some("all") => None,
+            Some(have) => Some(count(have)),
+            None => Some(None),
+        };
+        let length = header(&response, "content-length").and_then(|length| length.parse().ok());
+        let Some(length @ 0..=NEWS_BYTES) = length else {
+            return Err(FetchError::OtherRange("a have-map of wrong length".into()));
+        };
+        let mut body = Exactly::new(response, length as u64, self.patience)?;
+        let mut numbers = vec![0; length];
+        while body.missing > 0 {
+            let at = length - body.missing as usize;
+            body.fill(&mut numbers[at..])?;
+        }
+        body.end();
+        match (have, numbers.as_chunks::<2>()) {
+            (None, ([], [])) => Ok(News::Whole),
+            (Some(Some(count)), (numbers, [])) => {
+                Ok(News::Gained(numbers.iter().map(|number| u16::from_be_bytes(*number).into()).collect(), count))
+            }
+            _ => Err(FetchError::OtherRange("a have-map of wrong length".into())),
+        }
+    }
+
+    /// At most `most` adjacent pieces of a content cut as `pieces` that a seed has given to nobody
+    /// yet, with their numbers; none when all are out.
+    ///
+    /// # Errors
+    /// When the seed does not answer with whole pieces.
+    pub fn fresh(
+        &self,
+        source: SocketAddr,
+        id: &ContentId,
+        pieces: &Pieces,
+        most: usize,
+    ) -> Result<Option<(Range<usize>, Exactly)>, FetchError> {
+        let response = self.agent.get(format!("http://{source}/content/{id}/fresh?most={most}")).call()?;
+        match response.status().as_u16() {
+            // All are out, or it leaves the choice to others.
+            204 | 404 | 405 | 501 => return Ok(None),
+            200 => {}
+            status => return Err(FetchError::Status(status)),
+        }
+        let numbers = header(&response, "enjambre-pieces").and_then(|numbers| numbers.split_once('-'));
+        let number = |text: &str| text.parse().ok().and_then(|number| pieces.index(number));
+        let run = numbers.and_then(|(first, last)| number(first).zip(number(last)));
+        match run {
+            Some((first, last)) if first <= last && last.get() - first.get() < most => {
+                let bytes = pieces.range(last).end - pieces.range(first).start;
+                Ok(Some((first.get()..last.get() + 1, Exactly::new(response, bytes, self.patience)?)))
+            }
+            _ => Err(FetchError::OtherRange("fresh pieces without their numbers".into())),
+        }
+    }
+}
+
+/// The longest answer to [`Fetcher::have`].
+const NEWS_BYTES: usize = 2 * limits::PIECES;
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// The first number of `17/2048`.
+fn count(have: &str) -> Option<usize> {
+    have.split_once('/')?.0.parse().ok()
 }
 
 /// A body of a known length, of which no byte more is read.
@@ -144,7 +248,7 @@ pub struct Exactly {
 
 impl Exactly {
     fn new(response: Response<Body>, length: u64, patience: Duration) -> Result<Self, FetchError> {
-        let got = response.headers().get("content-length").and_then(|value| value.to_str().ok());
+        let got = header(&response, "content-length");
         if got.and_then(|got| got.parse().ok()) != Some(length) {
             let got = got.unwrap_or("no length");
             return Err(FetchError::OtherRange(format!("{got:?} bytes for {length}")));
@@ -173,10 +277,15 @@ impl Exactly {
             }
         }
         if self.missing == 0 && room > 0 {
-            // Only a reader that has seen the end gives its connection back to be used again.
-            let _ = self.body.read(&mut [0]);
+            self.end();
         }
         Ok(filled)
+    }
+
+    /// Sees the end of a body that has none of its bytes left: only then is its connection given back
+    /// to be used again.
+    fn end(&mut self) {
+        let _ = self.body.read(&mut [0]);
     }
 
     fn read(&mut self, block: &mut [u8]) -> Result<usize, FetchError> {

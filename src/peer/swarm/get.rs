@@ -1,19 +1,18 @@
-//! The download of one content, from one source at a time.
+//! The download of one content: sources, piece list, resuming, publishing.
 
 use std::{
-    fmt, io, thread,
+    collections::BTreeMap,
+    fmt, io,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use super::{
-    cut::{Cut, Sink, transfer},
-    fetch::{FetchError, Fetcher},
-    partial::Downloads,
-};
+use super::{crew::Crew, fetch::Fetcher, partial::Downloads};
 use crate::{
-    content::{ContentId, PieceList, Pieces},
+    content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
-    name::{PeerId, SharePath, Zone},
+    name::{PeerId, SharePath},
     peer::{
         link::{LinkError, Source},
         share::{Entry, Partial, PublishError, Share, SharedFile, Staged},
@@ -28,14 +27,31 @@ pub struct Getter<'a> {
     pub downloads: &'a Downloads,
     /// The own id: never a source.
     pub peer: &'a PeerId,
-    /// The own zone: its sources come first.
-    pub zone: &'a Zone,
-    /// Asks the tracker who holds a content.
-    pub locate: &'a dyn Fn(&ContentId) -> Result<Vec<Source>, LinkError>,
+    /// Finds sources.
+    pub finder: &'a dyn Finder,
     /// Talks to sources.
     pub fetcher: &'a Fetcher,
     /// Is told how it goes.
     pub watch: &'a dyn Watch,
+}
+
+/// Whoever knows the sources of a content.
+pub trait Finder {
+    /// Who holds all of it, whatever size they say it has.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    fn whole(&self, id: &ContentId) -> Result<Vec<Source>, LinkError>;
+
+    /// Says that `id`, of so many bytes, is being downloaded, and who is good to fetch it from; `dead`
+    /// have failed.
+    ///
+    /// # Errors
+    /// When nobody can be asked.
+    fn neighbours(&self, id: &ContentId, size: u64, dead: &[PeerId]) -> Result<Vec<Source>, LinkError>;
+
+    /// The download is over.
+    fn end(&self, id: &ContentId);
 }
 
 /// Whoever looks on.
@@ -108,28 +124,6 @@ impl From<io::Error> for GetError {
     }
 }
 
-/// Why one source did not bring the rest.
-pub(super) enum Failure {
-    /// Its doing, and what; the next source may do better.
-    Source(String),
-    /// It sent wrong bytes: it is not asked again.
-    Liar(String),
-    /// Ours.
-    Disk(io::Error),
-}
-
-impl From<FetchError> for Failure {
-    fn from(error: FetchError) -> Self {
-        Self::Source(error.to_string())
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
 impl Getter<'_> {
     /// Brings the content `id` into the share as `path`, where nothing stands.
     ///
@@ -147,14 +141,158 @@ impl Getter<'_> {
             };
             return self.publish(staged, path).map(|()| Report { time: began.elapsed(), ..report });
         }
-        let mut download = Download::new(self, id)?;
-        download.run()?;
-        let Download { file, cut, sources, fetched, .. } = download;
-        // Until it is published, others are given its pieces by the cut.
-        let cut = cut.ok_or(GetError::NoSource)?;
-        let size = cut.pieces().size();
-        self.publish(file.into_staged(Entry { content: *id, size }, cut.list())?, path)?;
-        Ok(Report { size, sources, copied: None, fetched, time: began.elapsed() })
+        // From now on others may wait for the piece list here.
+        self.downloads.expect(*id);
+        let result = self.fetch(id);
+        let end = || {
+            self.finder.end(id);
+            self.downloads.give_up(id);
+        };
+        let (crew, file, fetched) = result.inspect_err(|_| end())?;
+        // Until it is published, others are given its pieces by the crew.
+        let size = crew.pieces().size();
+        let staged = file.into_staged(Entry { content: *id, size }, crew.list());
+        let published = staged.map_err(GetError::Disk).and_then(|staged| self.publish(staged, path));
+        end();
+        published?;
+        Ok(Report { size, sources: crew.of_use(), copied: None, fetched, time: began.elapsed() })
+    }
+
+    /// Fetches all pieces, under one of the sizes that sources claim: only pieces that verify prove one.
+    fn fetch(&self, id: &ContentId) -> Result<(Arc<Crew>, Partial, u64), GetError> {
+        let mut file = Some(self.share.partial(id)?);
+        let mut failures = Vec::new();
+        for round in 0..limits::FETCH_ROUNDS {
+            if round > 0 {
+                thread::sleep(limits::FETCH_PAUSE);
+            }
+            let sources = self.finder.whole(id).map_err(GetError::Link)?;
+            // What most sources say comes first.
+            let mut sizes = BTreeMap::<u64, usize>::new();
+            sources
+                .iter()
+                .filter(|source| source.peer != *self.peer)
+                .for_each(|source| *sizes.entry(source.size).or_default() += 1);
+            let mut sizes: Vec<_> = sizes.into_iter().collect();
+            sizes.sort_by_key(|(_, claims)| std::cmp::Reverse(*claims));
+            for (size, _) in sizes {
+                let whole: Vec<_> = sources.iter().filter(|source| source.size == size).cloned().collect();
+                let now = match file.take() {
+                    Some(file) => file,
+                    None => self.share.partial(id)?,
+                };
+                match self.fetch_as(id, size, whole, now)? {
+                    Ok(done) => return Ok(done),
+                    Err(failed) => {
+                        failures.retain(|(peer, _)| !failed.iter().any(|(other, _)| other == peer));
+                        failures.extend(failed);
+                    }
+                }
+            }
+        }
+        Err(if failures.is_empty() { GetError::NoSource } else { GetError::Sources(failures) })
+    }
+
+    /// Fetches a content of `size` bytes. The inner error says who failed, and how.
+    fn fetch_as(&self, id: &ContentId, size: u64, whole: Vec<Source>, file: Partial) -> Result<Fetched, GetError> {
+        let others = |mut sources: Vec<Source>| {
+            sources.retain(|source| source.peer != *self.peer);
+            sources
+        };
+        let ask = |dead: &[PeerId]| self.finder.neighbours(id, size, dead).map(others);
+        // A tracker that is away now has still named the whole ones.
+        let mut sources = ask(&[]).unwrap_or_default();
+        sources.extend(others(whole));
+        let mut failures = Vec::new();
+        let Some(pieces) = Pieces::of(size) else {
+            return Ok(Err(sources
+                .into_iter()
+                .map(|source| (source.peer, "claims an impossible size".into()))
+                .collect()));
+        };
+        let Some(list) = self.piece_list(id, &pieces, &sources, &mut failures) else { return Ok(Err(failures)) };
+        sources.retain(|source| !failures.iter().any(|(failed, _)| *failed == source.peer));
+        let running = self.downloads.begin(*id, pieces, list.to_bytes(), file.reader()?);
+        let held = verified(id, &pieces, &list, &file)?;
+        if !held.is_empty() && size > 0 {
+            self.watch.note(&format!("resuming: {} of {} pieces are here", held.len(), pieces.count()));
+            held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece));
+        }
+        if size == 0 && held.is_empty() {
+            return Ok(Err(sources
+                .into_iter()
+                .map(|source| (source.peer, "claims that it is empty".into()))
+                .collect()));
+        }
+        let here = held.len() as u64 * pieces.length();
+        let crew = Crew::new(*id, pieces, list, file, running, self.fetcher.clone(), &held);
+        crew.add(sources);
+        let mut pause = limits::NEIGHBOURS_PAUSE.start;
+        let mut asked = Instant::now();
+        let mut alone = None;
+        loop {
+            let progress = crew.wait(limits::PROGRESS_TIME);
+            progress.notes.iter().for_each(|note| self.watch.note(note));
+            self.watch.progress((here + progress.fetched).min(size), size);
+            if let Some(error) = progress.broken {
+                crew.end();
+                return Err(GetError::Disk(error));
+            }
+            if progress.missing == 0 {
+                let Some(file) = crew.end() else { continue };
+                return Ok(Ok((crew, file, progress.fetched)));
+            }
+            crew.man();
+            let is_alone = progress.sources == 0;
+            if asked.elapsed() >= pause || (is_alone && alone.is_none()) {
+                let dead = crew.dead();
+                let names: Vec<_> = dead.iter().map(|(peer, _)| peer.clone()).collect();
+                if let Ok(more) = ask(&names) {
+                    crew.add(more);
+                }
+                asked = Instant::now();
+                pause = (pause * 2).min(limits::NEIGHBOURS_PAUSE.end);
+                if !is_alone {
+                    alone = None;
+                } else if *alone.get_or_insert(asked) + limits::FETCH_PAUSE < asked {
+                    failures.extend(dead);
+                    crew.end();
+                    return Ok(Err(failures));
+                }
+            }
+        }
+    }
+
+    /// The piece list, of the first source that has a true one. Those that download it too are asked
+    /// before those that have it all, whose uplink everybody wants.
+    fn piece_list(
+        &self,
+        id: &ContentId,
+        pieces: &Pieces,
+        sources: &[Source],
+        failures: &mut Vec<(PeerId, String)>,
+    ) -> Option<PieceList> {
+        if pieces.count() == 1 {
+            return PieceList::parse(&[], pieces, id).ok();
+        }
+        let partial = sources.iter().filter(|source| source.is_partial);
+        for source in partial.chain(sources.iter().filter(|source| !source.is_partial)) {
+            let list = self.fetcher.piece_list(source.address, id, pieces.count() * 32);
+            let list = list
+                .map_err(|error| error.to_string())
+                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| format!("lies: {error}")));
+            match list {
+                Ok(list) => return Some(list),
+                // Whoever only begins has none yet.
+                Err(_) if source.is_partial => {}
+                Err(failure) => {
+                    let Source { peer, address, .. } = source;
+                    self.watch.note(&format!("{peer} ({address}) {failure}: trying another"));
+                    failures.push((peer.clone(), failure));
+                }
+            }
+        }
+        None
     }
 
     fn publish(&self, staged: Staged, path: &SharePath) -> Result<(), GetError> {
@@ -182,128 +320,42 @@ impl Getter<'_> {
     }
 }
 
-/// A download under way.
-struct Download<'a> {
-    getter: &'a Getter<'a>,
-    id: ContentId,
-    file: Partial,
-    /// None before the first piece list.
-    cut: Option<Cut>,
-    sources: Vec<PeerId>,
-    fetched: u64,
-}
+/// A download that is whole, or who failed.
+type Fetched = Result<(Arc<Crew>, Partial, u64), Vec<(PeerId, String)>>;
 
-impl<'a> Download<'a> {
-    fn new(getter: &'a Getter<'a>, id: &ContentId) -> Result<Self, GetError> {
-        let file = getter.share.partial(id)?;
-        Ok(Self { getter, id: *id, file, cut: None, sources: Vec::new(), fetched: 0 })
+/// The pieces that are in `file`: it is read again where it may hold data, and only what verifies is
+/// believed.
+fn verified(id: &ContentId, pieces: &Pieces, list: &PieceList, file: &Partial) -> io::Result<Vec<usize>> {
+    if pieces.size() == 0 {
+        // The one piece of an empty content has no bytes to read.
+        let empty = pieces.index(0).map(|piece| PieceVerifier::new(id, pieces, list, piece));
+        return Ok(if empty.is_some_and(PieceVerifier::is_true) { vec![0] } else { Vec::new() });
     }
-
-    /// Asks source after source until all is here.
-    fn run(&mut self) -> Result<(), GetError> {
-        let mut failures: Vec<(PeerId, String)> = Vec::new();
-        let mut liars: Vec<Source> = Vec::new();
-        let mut fruitless = 0;
-        while fruitless < limits::FETCH_ROUNDS {
-            if fruitless > 0 {
-                thread::sleep(limits::FETCH_PAUSE);
+    let mut held = Vec::new();
+    let mut block = vec![0; limits::BLOCK_BYTES];
+    for data in file.data(pieces.size())? {
+        let first = data.start.div_ceil(pieces.length()) as usize;
+        for piece in (first..).map_while(|index| pieces.index(index)) {
+            let range = pieces.range(piece);
+            if range.end > data.end {
+                break;
             }
-            let had = self.fetched;
-            let sources = (self.getter.locate)(&self.id).map_err(GetError::Link)?;
-            for source in order(sources, self.getter.peer, self.getter.zone) {
-                if liars.contains(&source) {
-                    continue;
-                }
-                let failure = match self.take_from(&source) {
-                    Ok(()) => return Ok(()),
-                    Err(Failure::Disk(error)) => return Err(error.into()),
-                    Err(Failure::Source(failure)) => failure,
-                    Err(Failure::Liar(failure)) => {
-                        liars.push(source.clone());
-                        failure
+            let mut verifier = PieceVerifier::new(id, pieces, list, piece);
+            let mut at = range.start;
+            while at < range.end {
+                let room = block.len().min((range.end - at) as usize);
+                match file.read_at(&mut block[..room], at)? {
+                    0 => break,
+                    read => {
+                        verifier.update(&block[..read]);
+                        at += read as u64;
                     }
-                };
-                let peer = &source.peer;
-                self.getter.watch.note(&format!("{peer} ({}) {failure}: trying another", source.address));
-                failures.retain(|(failed, _)| failed != peer);
-                failures.push((source.peer, failure));
-            }
-            fruitless = if self.fetched > had { 0 } else { fruitless + 1 };
-        }
-        Err(if failures.is_empty() { GetError::NoSource } else { GetError::Sources(failures) })
-    }
-
-    /// Takes all that is missing from one source.
-    fn take_from(&mut self, source: &Source) -> Result<(), Failure> {
-        if self.cut.as_ref().is_none_or(|cut| cut.pieces().size() != source.size) {
-            // What others saw of the former cut ends before the new one begins.
-            self.cut = None;
-            self.cut = Some(self.cut_by(source)?);
-        }
-        let cut = self.cut.as_mut().expect("just made");
-        while let Some(run) = cut.missing() {
-            let range = cut.bytes(&run);
-            let mut sink = Sink::new(&self.id, &self.file, cut, run, self.getter.watch);
-            // The one piece of an empty content has no bytes that could be asked for.
-            let (taken, end) = match range.is_empty() {
-                true => (0, sink.end_piece()),
-                false => {
-                    let stream = self.getter.fetcher.content(source.address, &self.id, &range, source.size)?;
-                    transfer(stream, &mut sink)
                 }
-            };
-            if taken > 0 {
-                if !self.sources.contains(&source.peer) {
-                    self.sources.push(source.peer.clone());
-                }
-                self.fetched += taken;
             }
-            end?;
+            if verifier.is_true() {
+                held.push(piece.get());
+            }
         }
-        Ok(())
     }
-
-    /// The cut that a source claims, and what of it is here from before.
-    fn cut_by(&self, source: &Source) -> Result<Cut, Failure> {
-        let pieces = Pieces::of(source.size).ok_or_else(|| Failure::Liar("claims an impossible size".into()))?;
-        let length = if pieces.count() == 1 { 0 } else { pieces.count() * 32 };
-        // Content of one piece has an empty list: no need to ask for it.
-        let list =
-            if length == 0 { Vec::new() } else { self.getter.fetcher.piece_list(source.address, &self.id, length)? };
-        let list =
-            PieceList::parse(&list, &pieces, &self.id).map_err(|error| Failure::Liar(format!("lies: {error}")))?;
-        let running = self.getter.downloads.begin(self.id, pieces, list.to_bytes(), self.file.reader()?);
-        let mut cut = Cut::new(pieces, list, running);
-        let here = cut.verify(&self.id, &self.file)?;
-        if here > 0 {
-            self.getter.watch.note(&format!("resuming: {here} of {} pieces are here", pieces.count()));
-        }
-        Ok(cut)
-    }
-}
-
-/// The order in which sources are asked: the own zone first, otherwise as the tracker dealt them.
-/// The own peer is none.
-fn order(mut sources: Vec<Source>, own: &PeerId, zone: &Zone) -> Vec<Source> {
-    sources.retain(|source| source.peer != *own);
-    sources.sort_by_key(|source| source.zone != *zone);
-    sources
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_own_zone_comes_first_and_the_own_peer_never() {
-        let source = |peer: &str, zone: &str| Source {
-            peer: peer.parse().unwrap(),
-            address: "10.0.0.1:1".parse().unwrap(),
-            zone: zone.parse().unwrap(),
-            size: 1,
-        };
-        let sources = vec![source("a", "x"), source("me", "y"), source("b", "y"), source("c", "x"), source("d", "y")];
-        let ordered = order(sources, &"me".parse().unwrap(), &"y".parse().unwrap());
-        assert_eq!(ordered.iter().map(|source| source.peer.as_str()).collect::<Vec<_>>(), ["b", "d", "a", "c"]);
-    }
+    Ok(held)
 }

@@ -2,12 +2,13 @@
 
 pub mod fresh;
 pub mod partial;
+pub mod plan;
 
-mod cut;
+mod crew;
 mod fetch;
 mod get;
 #[cfg(test)]
 mod liars;
 
 pub use fetch::{FetchError, Fetcher};
-pub use get::{GetError, Getter, Report, Watch};
+pub use get::{Finder, GetError, Getter, Report, Watch};

@@ -12,7 +12,14 @@ use crate::content::{ContentId, PieceIndex, Pieces};
 
 /// The downloads of one peer. Clones are handles to the same ones.
 #[derive(Clone, Default)]
-pub struct Downloads(Arc<Mutex<HashMap<ContentId, Arc<Download>>>>);
+pub struct Downloads(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// None for a download whose piece list is not here yet.
+    downloads: Mutex<HashMap<ContentId, Option<Arc<Download>>>>,
+    begun: Condvar,
+}
 
 /// One download, as those see it who are given its pieces.
 pub struct Download {
@@ -40,8 +47,30 @@ pub struct Running {
 }
 
 impl Downloads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<Download>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContentId, Option<Arc<Download>>>> {
+        self.0.downloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that `content` will be downloaded: those who ask for its piece list may wait for it.
+    pub fn expect(&self, content: ContentId) {
+        self.lock().entry(content).or_default();
+    }
+
+    /// Takes such a note back.
+    pub fn give_up(&self, content: &ContentId) {
+        self.lock().remove(content);
+        self.0.begun.notify_all();
+    }
+
+    /// Whether `content` is being downloaded and its piece list is not here yet.
+    pub fn is_expected(&self, content: &ContentId) -> bool {
+        matches!(self.lock().get(content), Some(None))
+    }
+
+    /// Waits until the piece list of `content` is here, its download is given up, or `patience` ends.
+    pub fn wait_for(&self, content: &ContentId, patience: Duration) {
+        let is_expected = |downloads: &mut HashMap<_, _>| matches!(downloads.get(content), Some(None));
+        drop(self.0.begun.wait_timeout_while(self.lock(), patience, is_expected));
     }
 
     /// Begins to give on what is gained of `content`. `file` is read at the pieces' offsets, and
@@ -50,13 +79,14 @@ impl Downloads {
         let gained = Gained { held: vec![false; pieces.count()], ..Gained::default() };
         let download = Download { pieces, piece_list, file, gained: Mutex::new(gained), news: Condvar::new() };
         let download = Arc::new(download);
-        self.lock().insert(content, Arc::clone(&download));
+        self.lock().insert(content, Some(Arc::clone(&download)));
+        self.0.begun.notify_all();
         Running { downloads: self.clone(), content, download }
     }
 
     /// The download of `content`, if one is running.
     pub fn find(&self, content: &ContentId) -> Option<Arc<Download>> {
-        self.lock().get(content).cloned()
+        self.lock().get(content).cloned().flatten()
     }
 }
 

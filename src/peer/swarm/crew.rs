@@ -1,0 +1,378 @@
+//! The threads of a download: one for each connection to a source. The plan says what each asks for;
+//! what comes is verified before it counts.
+
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    fetch::{Exactly, FetchError, Fetcher, News},
+    partial::Running,
+    plan::{Ask, Plan, SourceId},
+};
+use crate::{
+    content::{ContentId, PieceList, PieceVerifier, Pieces},
+    limits,
+    name::PeerId,
+    peer::{link::Source, share::Partial},
+};
+
+/// A content being fetched from many sources at once.
+pub(super) struct Crew {
+    id: ContentId,
+    pieces: Pieces,
+    list: PieceList,
+    /// None once the download is over: a straggler then has nothing to write to.
+    file: RwLock<Option<Partial>>,
+    running: Running,
+    fetcher: Fetcher,
+    began: Instant,
+    state: Mutex<State>,
+    /// Something has happened that those who wait should look at.
+    changed: Condvar,
+}
+
+struct State {
+    plan: Plan,
+    /// By their numbers in the plan.
+    sources: Vec<Known>,
+    /// Threads at work, and so connections.
+    workers: usize,
+    fetched: u64,
+    /// Why the own disk ended it.
+    broken: Option<io::Error>,
+    is_over: bool,
+    notes: Vec<String>,
+}
+
+struct Known {
+    source: Source,
+    workers: usize,
+    /// It has brought pieces.
+    was_of_use: bool,
+    /// What it did last, when it failed.
+    failure: Option<String>,
+}
+
+/// How far a download has come.
+pub(super) struct Progress {
+    pub(super) missing: usize,
+    pub(super) fetched: u64,
+    pub(super) broken: Option<io::Error>,
+    /// Sources that are not let go.
+    pub(super) sources: usize,
+    /// What has happened since the last time, for a person.
+    pub(super) notes: Vec<String>,
+}
+
+/// Why a request brought nothing, or not all.
+enum Failure {
+    Source(FetchError),
+    /// It sent wrong bytes: it is not asked again.
+    Liar(String),
+    Disk(io::Error),
+    /// The download is over.
+    Over,
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl Crew {
+    /// A crew without anybody yet. `held` are the pieces that are in `file` and verified.
+    pub(super) fn new(
+        id: ContentId,
+        pieces: Pieces,
+        list: PieceList,
+        file: Partial,
+        running: Running,
+        fetcher: Fetcher,
+        held: &[usize],
+    ) -> Arc<Self> {
+        let mut random = [0; 8];
+        // Without randomness the choice is worse, and still right.
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+        let mut plan = Plan::new(pieces.count(), pieces.length(), u64::from_ne_bytes(random));
+        for &piece in held {
+            plan.gained(piece);
+        }
+        let sources = Vec::new();
+        let (workers, fetched) = (0, 0);
+        let state = State { plan, sources, workers, fetched, broken: None, is_over: false, notes: Vec::new() };
+        Arc::new(Self {
+            id,
+            pieces,
+            list,
+            file: RwLock::new(Some(file)),
+            running,
+            fetcher,
+            began: Instant::now(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up those sources that are new.
+    pub(super) fn add(self: &Arc<Self>, sources: Vec<Source>) {
+        let mut state = self.lock();
+        for source in sources {
+            let known = state.sources.iter().position(|known| known.source.address == source.address);
+            if known.is_some() || source.size != self.pieces.size() {
+                continue;
+            }
+            if source.is_partial {
+                state.plan.add_partial()
+            } else {
+                state.plan.add_whole()
+            };
+            state.sources.push(Known { source, workers: 0, was_of_use: false, failure: None });
+        }
+        drop(state);
+        self.man();
+    }
+
+    /// Starts a thread for every connection that the plan wants and that is not there.
+    pub(super) fn man(self: &Arc<Self>) {
+        let mut state = self.lock();
+        for source in 0..state.sources.len() {
+            let depth = if state.plan.is_gone(source) { 0 } else { state.plan.depth(source) };
+            while state.sources[source].workers < depth && state.workers < limits::SOURCE_CONNECTIONS {
+                let nth = state.sources[source].workers;
+                let crew = Arc::clone(self);
+                let work = move || crew.work(source, nth);
+                let builder = thread::Builder::new().name("fetch".into()).stack_size(limits::CONNECTION_STACK);
+                if builder.spawn(work).is_err() {
+                    return;
+                }
+                state.sources[source].workers += 1;
+                state.workers += 1;
+            }
+        }
+    }
+
+    /// Waits for progress, `patience` long at most.
+    pub(super) fn wait(&self, patience: Duration) -> Progress {
+        let state = self.lock();
+        let nothing_new = |state: &mut State| state.plan.missing() > 0 && state.broken.is_none();
+        let waited = self.changed.wait_timeout_while(state, patience, nothing_new);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        Progress {
+            missing: state.plan.missing(),
+            fetched: state.fetched,
+            broken: state.broken.take(),
+            sources: state.plan.sources(),
+            notes: std::mem::take(&mut state.notes),
+        }
+    }
+
+    /// Those that were let go: who they are, and what they did.
+    pub(super) fn dead(&self) -> Vec<(PeerId, String)> {
+        let state = self.lock();
+        let gone = state.sources.iter().enumerate().filter(|(source, _)| state.plan.is_gone(*source));
+        gone.map(|(_, known)| (known.source.peer.clone(), known.failure.clone().unwrap_or_default())).collect()
+    }
+
+    /// Those that brought pieces.
+    pub(super) fn of_use(&self) -> Vec<PeerId> {
+        let state = self.lock();
+        state.sources.iter().filter(|known| known.was_of_use).map(|known| known.source.peer.clone()).collect()
+    }
+
+    /// Ends the work; the file, for nobody else to write to. None when that was done before.
+    pub(super) fn end(&self) -> Option<Partial> {
+        self.lock().is_over = true;
+        self.changed.notify_all();
+        self.file.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How the content is cut.
+    pub(super) fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    /// What verifies the pieces.
+    pub(super) fn list(&self) -> &PieceList {
+        &self.list
+    }
+
+    /// The life of a connection.
+    fn work(self: Arc<Self>, source: SourceId, nth: usize) {
+        let address = self.lock().sources[source].source.address;
+        let mut buffer = vec![0; self.pieces.length().min(limits::BUFFERED_BYTES) as usize];
+        while let Some((ask, since)) = self.next(source, nth) {
+            let began = Instant::now();
+            let result = self.ask(source, address, &ask, since, &mut buffer);
+            let took = began.elapsed();
+            let mut state = self.lock();
+            let bytes = match (&ask, &result) {
+                (Ask::News, _) | (_, Err(_)) => 0,
+                (_, Ok(bytes)) => *bytes,
+            };
+            state.plan.answered(source, &ask, bytes, took);
+            match result {
+                Ok(_) | Err(Failure::Over) => {}
+                Err(Failure::Disk(error)) => state.broken = Some(error),
+                Err(Failure::Liar(what)) => self.let_go(&mut state, source, what),
+                Err(Failure::Source(error)) => {
+                    let what = error.to_string();
+                    let Known { source: Source { peer, address, .. }, failure, .. } = &mut state.sources[source];
+                    let note = format!("{peer} ({address}) {what}: leaving it alone for a while");
+                    if failure.replace(what.clone()).is_none() {
+                        state.notes.push(note);
+                    }
+                    if state.plan.failed(source, self.began.elapsed()) {
+                        self.let_go(&mut state, source, what);
+                    }
+                }
+            }
+            if state.plan.missing() == 0 || state.broken.is_some() {
+                self.changed.notify_all();
+            }
+        }
+        let mut state = self.lock();
+        state.sources[source].workers -= 1;
+        state.workers -= 1;
+    }
+
+    fn let_go(&self, state: &mut State, source: SourceId, what: String) {
+        if state.plan.is_gone(source) {
+            return;
+        }
+        state.plan.remove(source);
+        let known = &mut state.sources[source];
+        state.notes.push(format!("{} ({}) {what}: going on without it", known.source.peer, known.source.address));
+        known.failure = Some(what);
+    }
+
+    /// Waits for something to ask; none when there will be nothing more for this connection.
+    fn next(&self, source: SourceId, nth: usize) -> Option<(Ask, usize)> {
+        let mut state = self.lock();
+        loop {
+            // The last of several connections goes when the backlog is worked off.
+            let is_extra = nth > 0 && nth + 1 == state.sources[source].workers && state.plan.depth(source) <= nth;
+            if state.is_over || is_extra {
+                return None;
+            }
+            match state.plan.next(source, self.began.elapsed()) {
+                Ask::Over => return None,
+                Ask::Nothing(wait) => {
+                    let wait = wait.min(Duration::from_secs(1));
+                    state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                }
+                ask => {
+                    let since = state.plan.heard(source);
+                    return Some((ask, since));
+                }
+            }
+        }
+    }
+
+    /// Asks, and takes what comes; the bytes that came.
+    fn ask(
+        &self,
+        source: SourceId,
+        address: SocketAddr,
+        ask: &Ask,
+        since: usize,
+        buffer: &mut [u8],
+    ) -> Result<u64, Failure> {
+        match ask {
+            Ask::Fresh(most) => match self.fetcher.fresh(address, &self.id, &self.pieces, *most)? {
+                None => {
+                    self.lock().plan.fresh_is_out(source);
+                    Ok(0)
+                }
+                Some((run, body)) => {
+                    self.lock().plan.coming(source, &run, self.began.elapsed());
+                    let taken = self.take(source, body, &run, buffer);
+                    self.lock().plan.came(source, &run);
+                    taken
+                }
+            },
+            Ask::Pieces(run) => {
+                let bytes = self.bytes(run);
+                let size = self.pieces.size();
+                let (body, news) = self.fetcher.content(address, &self.id, &bytes, size, since)?;
+                if let Some(news) = news {
+                    self.hear(source, news);
+                }
+                self.take(source, body, run, buffer)
+            }
+            Ask::News => {
+                let news = self.fetcher.have(address, &self.id, since)?;
+                self.hear(source, news);
+                Ok(0)
+            }
+            Ask::Nothing(_) | Ask::Over => Ok(0),
+        }
+    }
+
+    fn hear(&self, source: SourceId, news: News) {
+        let mut state = self.lock();
+        match news {
+            News::Whole => state.plan.is_whole(source),
+            News::Gained(pieces, count) => state.plan.news(source, &pieces, count),
+        }
+    }
+
+    /// The bytes of a run of pieces, which is not empty.
+    fn bytes(&self, run: &Range<usize>) -> Range<u64> {
+        let range = |index| self.pieces.index(index).map(|piece| self.pieces.range(piece)).unwrap_or_default();
+        range(run.start).start..range(run.end - 1).end
+    }
+
+    /// Takes a run of pieces from a body, one by one: each counts once it has verified.
+    fn take(&self, source: SourceId, mut body: Exactly, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
+        let mut taken = 0;
+        for index in run.clone() {
+            let Some(piece) = self.pieces.index(index) else { continue };
+            let range = self.pieces.range(piece);
+            let mut verifier = PieceVerifier::new(&self.id, &self.pieces, &self.list, piece);
+            let is_buffered = self.pieces.length() <= limits::BUFFERED_BYTES;
+            let mut at = range.start;
+            while at < range.end {
+                let room = buffer.len().min((range.end - at) as usize);
+                let read = body.fill(&mut buffer[..room])?;
+                verifier.update(&buffer[..read]);
+                if !is_buffered {
+                    self.write(&buffer[..read], at)?;
+                }
+                at += read as u64;
+            }
+            if !verifier.is_true() {
+                let what = format!("sent wrong bytes (piece {} of {})", index + 1, self.pieces.count());
+                return Err(Failure::Liar(what));
+            }
+            if is_buffered && !self.lock().plan.holds(index) {
+                self.write(&buffer[..(range.end - range.start) as usize], range.start)?;
+            }
+            taken += range.end - range.start;
+            // Whoever is told of it may ask for it at once, so it is in the file by now.
+            self.running.gain(piece);
+            let mut state = self.lock();
+            state.plan.gained(index);
+            state.fetched += range.end - range.start;
+            state.sources[source].was_of_use = true;
+        }
+        Ok(taken)
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> Result<(), Failure> {
+        match &*self.file.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.write_at(bytes, at).map_err(Failure::Disk),
+            None => Err(Failure::Over),
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! Which piece to ask of which source. Pure: no I/O, no threads, no clock; the peer drives it, and a
+//! simulator of thousands of peers does.
+//!
+//! What it is made to do, each measured on shaped links (ARCHITECTURE.md has the figures):
+//! - a seed chooses what it gives, so that it gives nothing twice before it has given all once;
+//! - of others, the rarest piece that is in flight nowhere else, with random ties; never in order;
+//! - one request in flight at a source, more only against a backlog;
+//! - on fast links a request covers a run of adjacent pieces;
+//! - the last few pieces are asked of a second source when the first takes long.
+
+use std::{ops::Range, time::Duration};
+
+use crate::limits;
+
+/// The number of a source in a plan.
+pub type SourceId = usize;
+
+/// What to ask a source for next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// So many adjacent pieces at most that it has given to nobody yet.
+    Fresh(usize),
+    /// These pieces.
+    Pieces(Range<usize>),
+    /// Nothing it holds is of use: what it gains.
+    News,
+    /// Nothing, until something changes or so long.
+    Nothing(Duration),
+    /// Nothing ever again: all is here, or the source is gone.
+    Over,
+}
+
+/// A download's state: what is here, what is in flight, and who holds what.
+pub struct Plan {
+    held: Bits,
+    missing: usize,
+    in_flight: Bits,
+    /// Requests in flight, oldest first.
+    requests: Vec<Request>,
+    sources: Vec<Source>,
+    /// How many partial sources hold a piece.
+    holders: Vec<u16>,
+    /// Bytes in a piece.
+    length: u64,
+    random: u64,
+}
+
+struct Request {
+    source: SourceId,
+    pieces: Range<usize>,
+    since: Duration,
+}
+
+struct Source {
+    /// None for a source that is gone.
+    holds: Option<Holds>,
+    /// It may still have pieces that nobody was given.
+    has_fresh: bool,
+    fresh_in_flight: usize,
+    in_flight: usize,
+    /// Bytes a second, of late; none before the first answer.
+    pace: Option<f64>,
+    /// How many of its gains were heard of.
+    heard: usize,
+    failures: u32,
+    resting_until: Duration,
+}
+
+enum Holds {
+    All,
+    These(Bits),
+}
+
+impl Plan {
+    /// A plan for a content of `count` pieces of `length` bytes, of which nothing is here. `random`
+    /// seeds its choices.
+    pub fn new(count: usize, length: u64, random: u64) -> Self {
+        Self {
+            held: Bits::new(count),
+            missing: count,
+            in_flight: Bits::new(count),
+            requests: Vec::new(),
+            sources: Vec::new(),
+            holders: vec![0; count],
+            length,
+            random: random | 1,
+        }
+    }
+
+    /// Takes note that a piece is here and verified. False when it was here before.
+    pub fn gained(&mut self, piece: usize) -> bool {
+        let is_new = self.held.set(piece);
+        self.missing -= usize::from(is_new);
+        is_new
+    }
+
+    /// Whether a piece is here.
+    pub fn holds(&self, piece: usize) -> bool {
+        self.held.get(piece)
+    }
+
+    /// Pieces that are not here.
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// Takes up a source that holds nothing yet, as far as is known.
+    pub fn add_partial(&mut self) -> SourceId {
+        let count = self.holders.len();
+        self.add(Holds::These(Bits::new(count)), false)
+    }
+
+    /// Takes up a source that holds everything.
+    pub fn add_whole(&mut self) -> SourceId {
+        self.add(Holds::All, true)
+    }
+
+    fn add(&mut self, holds: Holds, has_fresh: bool) -> SourceId {
+        self.sources.push(Source {
+            holds: Some(holds),
+            has_fresh,
+            fresh_in_flight: 0,
+            in_flight: 0,
+            pace: None,
+            heard: 0,
+            failures: 0,
+            resting_until: Duration::ZERO,
+        });
+        self.sources.len() - 1
+    }
+
+    /// Lets a source go; its requests are over.
+    pub fn remove(&mut self, source: SourceId) {
+        if let Some(Holds::These(pieces)) = self.sources[source].holds.take() {
+            for piece in pieces.ones() {
+                self.holders[piece] -= 1;
+            }
+        }
+    }
+
+    /// Whether a source has been let go.
+    pub fn is_gone(&self, source: SourceId) -> bool {
+        self.sources[source].holds.is_none()
+    }
+
+    /// Sources that were not let go.
+    pub fn sources(&self) -> usize {
+        self.sources.iter().filter(|source| source.holds.is_some()).count()
+    }
+
+    /// How many gains of a source were heard of.
+    pub fn heard(&self, source: SourceId) -> usize {
+        self.sources[source].heard
+    }
+
+    /// A source has told of pieces that it gained, and that it has `count` in all.
+    pub fn news(&mut self, source: SourceId, pieces: &[usize], count: usize) {
+        let known = &mut self.sources[source];
+        known.heard = count;
+        let Some(Holds::These(holds)) = &mut known.holds else { return };
+        for &piece in pieces {
+            if piece < self.holders.len() && holds.set(piece) {
+                self.holders[piece] += 1;
+            }
+        }
+    }
+
+    /// A source has told that it holds everything.
+    pub fn is_whole(&mut self, source: SourceId) {
+        if let Some(Holds::These(pieces)) = &self.sources[source].holds {
+            for piece in pieces.ones() {
+                self.holders[piece] -= 1;
+            }
+            self.sources[source].holds = Some(Holds::All);
+        }
+    }
+
+    /// A seed has said that it has given everything to somebody.
+    pub fn fresh_is_out(&mut self, source: SourceId) {
+        self.sources[source].has_fresh = false;
+    }
+
+    /// Requests that a source may have in flight: more than one only where much waits there.
+    pub fn depth(&self, source: SourceId) -> usize {
+        let known = &self.sources[source];
+        if known.has_fresh {
+            // Others who share the seed must not wait behind one who asks for much.
+            return if self.sources() > 1 { 1 } else { limits::SOURCE_DEPTH };
+        }
+        match self.useful(source) {
+            useful if useful > limits::SOURCE_BACKLOG => limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG),
+            _ => 1,
+        }
+    }
+
+    /// Pieces that a source holds, and that are neither here nor in flight.
+    fn useful(&self, source: SourceId) -> usize {
+        match &self.sources[source].holds {
+            None => 0,
+            Some(holds) => self.wanted(holds).map(|word| word.count_ones() as usize).sum(),
+        }
+    }
+
+    fn wanted<'a>(&'a self, holds: &'a Holds) -> impl Iterator<Item = u64> + 'a {
+        let taken = self.held.words.iter().zip(&self.in_flight.words).map(|(held, in_flight)| held | in_flight);
+        taken.enumerate().map(move |(at, taken)| match holds {
+            Holds::All => !taken & self.held.mask(at),
+            Holds::These(bits) => !taken & bits.words[at],
+        })
+    }
+
+    /// What to ask `source` for now; the answer is taken for asked.
+    pub fn next(&mut self, source: SourceId, now: Duration) -> Ask {
+        if self.missing == 0 {
+            return Ask::Over;
+        }
+        let known = &self.sources[source];
+        let Some(holds) = &known.holds else { return Ask::Over };
+        if known.resting_until > now {
+            return Ask::Nothing(known.resting_until - now);
+        }
+        if known.in_flight >= self.depth(source) {
+            return Ask::Nothing(limits::SOURCE_PAUSE);
+        }
+        let run = self.run(source);
+        if known.has_fresh {
+            let known = &mut self.sources[source];
+            known.in_flight += 1;
+            known.fresh_in_flight += 1;
+            return Ask::Fresh(run);
+        }
+        let is_whole = matches!(holds, Holds::All);
+        let pieces = match self.rarest(source) {
+            Some(piece) => self.stretch(source, piece, run),
+            None => match self.overdue(source, now) {
+                Some(piece) => piece..piece + 1,
+                None if is_whole => return Ask::Nothing(limits::SOURCE_PAUSE),
+                None => {
+                    self.sources[source].in_flight += 1;
+                    return Ask::News;
+                }
+            },
+        };
+        self.in_flight.extend(pieces.clone());
+        self.requests.push(Request { source, pieces: pieces.clone(), since: now });
+        self.sources[source].in_flight += 1;
+        Ask::Pieces(pieces)
+    }
+
+    /// How many adjacent pieces one request is good for.
+    fn run(&self, source: SourceId) -> usize {
+        let pace = self.sources[source].pace.unwrap_or(0.0);
+        let bytes = (pace * limits::REQUEST_TIME.as_secs_f64()).min(limits::REQUEST_BYTES as f64);
+        (bytes / self.length as f64).max(1.0) as usize
+    }
+
+    /// A piece that fewest others hold, among those of use at a source; any of them where several are.
+    fn rarest(&mut self, source: SourceId) -> Option<usize> {
+        let holds = self.sources[source].holds.as_ref()?;
+        let (mut fewest, mut ties, mut best) = (u16::MAX, 0_u64, None);
+        let mut random = self.random;
+        for (at, mut word) in self.wanted(holds).enumerate() {
+            while word != 0 {
+                let piece = at * 64 + word.trailing_zeros() as usize;
+                word &= word - 1;
+                let holders = self.holders[piece];
+                if holders < fewest {
+                    (fewest, ties) = (holders, 0);
+                }
+                if holders == fewest {
+                    ties += 1;
+                    random = shuffle(random);
+                    // The n-th of n equals takes the place with a chance of 1/n.
+                    if random % ties == 0 {
+                        best = Some(piece);
+                    }
+                }
+            }
+        }
+        self.random = random;
+        best
+    }
+
+    /// The run of at most `most` useful pieces that begins with `first`.
+    fn stretch(&self, source: SourceId, first: usize, most: usize) -> Range<usize> {
+        let Some(holds) = &self.sources[source].holds else { return first..first + 1 };
+        let is_useful = |piece: &usize| {
+            let is_there = match holds {
+                Holds::All => true,
+                Holds::These(bits) => bits.get(*piece),
+            };
+            is_there && !self.held.get(*piece) && !self.in_flight.get(*piece)
+        };
+        let end = self.holders.len().min(first + most);
+        first..first + 1 + (first + 1..end).take_while(is_useful).count()
+    }
+
+    /// In the endgame, the piece that has been in flight longest elsewhere, at one source only.
+    fn overdue(&self, source: SourceId, now: Duration) -> Option<usize> {
+        // Longer pieces are written as they come, and two must not write one piece.
+        if self.missing > limits::ENDGAME_PIECES || self.length > limits::BUFFERED_BYTES {
+            return None;
+        }
+        let holds = self.sources[source].holds.as_ref()?;
+        let is_there = |piece: usize| match holds {
+            Holds::All => true,
+            Holds::These(bits) => bits.get(piece),
+        };
+        let late = self.requests.iter().filter(|request| {
+            request.source != source && now.saturating_sub(request.since) >= limits::ENDGAME_PATIENCE
+        });
+        let mut pieces = late.flat_map(|request| request.pieces.clone());
+        pieces.find(|&piece| {
+            let asked = self.requests.iter().filter(|request| request.pieces.contains(&piece)).count();
+            !self.held.get(piece) && is_there(piece) && asked == 1
+        })
+    }
+
+    /// The pieces of a request of `source` are here, or will not come; `bytes` came in `took`.
+    pub fn answered(&mut self, source: SourceId, ask: &Ask, bytes: u64, took: Duration) {
+        let known = &mut self.sources[source];
+        known.in_flight -= 1;
+        if let Ask::Fresh(_) = ask {
+            known.fresh_in_flight -= 1;
+        }
+        if bytes > 0 {
+            let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
+            known.pace = Some(known.pace.map_or(pace, |before| before * 0.7 + pace * 0.3));
+            known.failures = 0;
+        }
+        if let Ask::Pieces(pieces) = ask {
+            let ended = self.requests.iter().position(|request| request.source == source && request.pieces == *pieces);
+            ended.map(|ended| self.requests.remove(ended));
+            for piece in pieces.clone() {
+                if !self.requests.iter().any(|request| request.pieces.contains(&piece)) {
+                    self.in_flight.clear(piece);
+                }
+            }
+        }
+    }
+
+    /// A request of `source` has failed: it is left alone for longer each time. True when it should
+    /// be let go.
+    pub fn failed(&mut self, source: SourceId, now: Duration) -> bool {
+        let known = &mut self.sources[source];
+        known.failures += 1;
+        known.resting_until = now + limits::SOURCE_REST * (1 << (known.failures - 1).min(8));
+        known.failures >= limits::SOURCE_FAILURES
+    }
+
+    /// Pieces that a source has given fresh are on their way, and need not be asked of others.
+    pub fn coming(&mut self, source: SourceId, pieces: &Range<usize>, now: Duration) {
+        self.in_flight.extend(pieces.clone());
+        self.requests.push(Request { source, pieces: pieces.clone(), since: now });
+    }
+
+    /// Such pieces have come, or will not.
+    pub fn came(&mut self, source: SourceId, pieces: &Range<usize>) {
+        self.sources[source].in_flight += 1;
+        self.answered(source, &Ask::Pieces(pieces.clone()), 0, Duration::ZERO);
+    }
+}
+
+/// The next of a row of random numbers (xorshift64).
+fn shuffle(mut random: u64) -> u64 {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^ random << 17
+}
+
+/// A set of piece numbers.
+struct Bits {
+    words: Vec<u64>,
+    count: usize,
+}
+
+impl Bits {
+    fn new(count: usize) -> Self {
+        Self { words: vec![0; count.div_ceil(64)], count }
+    }
+
+    fn get(&self, at: usize) -> bool {
+        self.words[at / 64] >> (at % 64) & 1 == 1
+    }
+
+    /// True when it was not there.
+    fn set(&mut self, at: usize) -> bool {
+        let is_new = !self.get(at);
+        self.words[at / 64] |= 1 << (at % 64);
+        is_new
+    }
+
+    fn extend(&mut self, pieces: Range<usize>) {
+        for at in pieces {
+            self.set(at);
+        }
+    }
+
+    fn clear(&mut self, at: usize) {
+        self.words[at / 64] &= !(1 << (at % 64));
+    }
+
+    /// The bits of a word that stand for pieces.
+    fn mask(&self, word: usize) -> u64 {
+        match self.count - word * 64 {
+            rest @ 0..64 => (1 << rest) - 1,
+            _ => u64::MAX,
+        }
+    }
+
+    fn ones(&self) -> impl Iterator<Item = usize> {
+        (0..self.count).filter(|&at| self.get(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn plan(count: usize) -> Plan {
+        Plan::new(count, 32 << 10, 7)
+    }
+
+    #[test]
+    fn a_piece_in_flight_is_asked_of_nobody_else() {
+        let mut plan = plan(100);
+        let (a, b) = (plan.add_whole(), plan.add_whole());
+        plan.fresh_is_out(a);
+        plan.fresh_is_out(b);
+        let mut seen = Vec::new();
+        for round in 0..100 {
+            let source = if round % 2 == 0 { a } else { b };
+            let ask = plan.next(source, NOW);
+            let Ask::Pieces(pieces) = ask.clone() else { panic!("{ask:?}") };
+            seen.extend(pieces.clone());
+            pieces.for_each(|piece| assert!(plan.gained(piece)));
+            plan.answered(source, &ask, 0, NOW);
+        }
+        seen.sort();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+        assert_eq!(plan.next(a, NOW), Ask::Over);
+    }
+
+    #[test]
+    fn the_rarest_piece_comes_first() {
+        let mut plan = plan(10);
+        let sources: Vec<_> = (0..3).map(|_| plan.add_partial()).collect();
+        plan.news(sources[0], &[0, 1, 2, 3], 4);
+        plan.news(sources[1], &[0, 1, 2], 3);
+        plan.news(sources[2], &[0, 1], 2);
+        assert_eq!(plan.next(sources[0], NOW), Ask::Pieces(3..4));
+        assert_eq!(plan.next(sources[1], NOW), Ask::Pieces(2..3));
+    }
+
+    #[test]
+    fn whoever_has_nothing_of_use_is_asked_for_news_and_a_seed_for_fresh_pieces() {
+        let mut plan = plan(10);
+        let partial = plan.add_partial();
+        assert_eq!(plan.next(partial, NOW), Ask::News);
+        plan.answered(partial, &Ask::News, 0, NOW);
+        plan.news(partial, &[4], 1);
+        assert_eq!(plan.next(partial, NOW), Ask::Pieces(4..5));
+        let seed = plan.add_whole();
+        assert_eq!(plan.next(seed, NOW), Ask::Fresh(1));
+        // One at a time where there are others.
+        assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)));
+        plan.fresh_is_out(seed);
+        plan.answered(seed, &Ask::Fresh(1), 0, NOW);
+        assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)));
+    }
+
+    #[test]
+    fn a_piece_that_is_late_at_the_end_is_asked_of_a_second_source_and_of_no_third() {
+        let mut plan = plan(1);
+        let sources: Vec<_> = (0..3).map(|_| plan.add_whole()).collect();
+        sources.iter().for_each(|source| plan.fresh_is_out(*source));
+        assert_eq!(plan.next(sources[0], NOW), Ask::Pieces(0..1));
+        assert!(matches!(plan.next(sources[1], NOW), Ask::Nothing(_)));
+        let later = NOW + limits::ENDGAME_PATIENCE;
+        assert_eq!(plan.next(sources[1], later), Ask::Pieces(0..1));
+        assert!(matches!(plan.next(sources[2], later + limits::ENDGAME_PATIENCE), Ask::Nothing(_)));
+        // One of them fails; the other still has it in flight.
+        plan.answered(sources[0], &Ask::Pieces(0..1), 0, later);
+        assert!(matches!(plan.next(sources[0], later), Ask::Nothing(_)));
+        plan.answered(sources[1], &Ask::Pieces(0..1), 0, later);
+        assert_eq!(plan.next(sources[2], later), Ask::Pieces(0..1));
+    }
+
+    #[test]
+    fn what_fails_rests_for_longer_each_time_and_is_let_go_at_last() {
+        let mut plan = plan(10);
+        let source = plan.add_whole();
+        plan.fresh_is_out(source);
+        let mut now = NOW;
+        let mut rests = Vec::new();
+        loop {
+            let ask = plan.next(source, now);
+            assert!(matches!(ask, Ask::Pieces(_)), "{ask:?}");
+            plan.answered(source, &ask, 0, now);
+            let is_let_go = plan.failed(source, now);
+            let Ask::Nothing(rest) = plan.next(source, now) else { panic!() };
+            rests.push(rest);
+            now += rest;
+            if is_let_go {
+                break;
+            }
+        }
+        assert!(rests.is_sorted() && rests.len() as u32 == limits::SOURCE_FAILURES, "{rests:?}");
+        plan.remove(source);
+        assert_eq!((plan.next(source, now), plan.sources()), (Ask::Over, 0));
+    }
+
+    #[test]
+    fn on_a_fast_link_a_request_covers_a_run_of_what_is_missing() {
+        let mut plan = plan(1000);
+        let source = plan.add_whole();
+        plan.fresh_is_out(source);
+        plan.gained(500);
+        let ask = plan.next(source, NOW);
+        plan.answered(source, &ask, 1 << 30, Duration::from_secs(1));
+        let mut missing = 999;
+        while missing > 0 {
+            let ask = plan.next(source, NOW);
+            let Ask::Pieces(pieces) = ask.clone() else { panic!("{ask:?}") };
+            assert!(!pieces.contains(&500) && pieces.len() <= 400);
+            missing -= pieces.len();
+            pieces.for_each(|piece| assert!(plan.gained(piece)));
+            plan.answered(source, &ask, 0, NOW);
+        }
+        assert_eq!(plan.missing(), 0);
+    }
+
+    #[test]
+    fn a_backlog_is_worked_off_by_several_requests_at_once() {
+        let mut plan = plan(200);
+        let (busy, idle) = (plan.add_partial(), plan.add_partial());
+        plan.news(busy, &(0..200).collect::<Vec<_>>(), 200);
+        plan.news(idle, &[1, 2, 3], 3);
+        assert_eq!((plan.depth(busy), plan.depth(idle)), (limits::SOURCE_DEPTH, 1));
+        for _ in 0..limits::SOURCE_DEPTH {
+            assert!(matches!(plan.next(busy, NOW), Ask::Pieces(_)));
+        }
+        assert!(matches!(plan.next(busy, NOW), Ask::Nothing(_)));
+    }
+}
