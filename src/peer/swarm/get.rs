@@ -301,6 +301,7 @@ mod tests {
             address: "10.0.0.1:1".parse().unwrap(),
             zone: zone.parse().unwrap(),
             size: 1,
+            is_partial: false,
         };
         let sources = vec![source("a", "x"), source("me", "y"), source("b", "y"), source("c", "x"), source("d", "y")];
         let ordered = order(sources, &"me".parse().unwrap(), &"y".parse().unwrap());

@@ -237,7 +237,13 @@ fn content() -> Vec<u8> {
 }
 
 fn source(name: &str, peer: &Peer, size: usize) -> Source {
-    Source { peer: name.parse().unwrap(), address: peer.address, zone: Zone::default(), size: size as u64 }
+    Source {
+        peer: name.parse().unwrap(),
+        address: peer.address,
+        zone: Zone::default(),
+        size: size as u64,
+        is_partial: false,
+    }
 }
 
 fn get(home: &Home, id: &ContentId, path: &str, sources: &[Source]) -> (Result<Report, GetError>, Vec<String>) {
