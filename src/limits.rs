@@ -44,6 +44,28 @@ pub const PEERS: usize = 100_000;
 pub const SEARCH_RESULTS: usize = 1000;
 /// Peer ids named with one search row, paths and sources named by one locate.
 pub const NAMED: usize = 100;
+/// Contents one peer may be downloading in the tracker, and as many in one announce.
+pub const DOWNLOADS_PER_PEER: usize = ANNOUNCE_FILES;
+/// Downloads of all peers together; with those it was given, one takes about 300 bytes.
+pub const DOWNLOADS: usize = 500_000;
+/// Others that download the same content, given to one that does: more of them hurts, as fewer do.
+pub const NEIGHBOURS: usize = 8;
+/// Of these, at most so many of its own zone while there are others.
+pub const NEIGHBOURS_IN_ZONE: usize = 6;
+/// A neighbour from outside its zone is given to so many before the own zone is preferred again: a
+/// zone of two shall not feed one of a hundred.
+pub const NEIGHBOUR_TAKERS: usize = 2 * NEIGHBOURS;
+/// Whole sources given to one that downloads.
+pub const SEEDS: usize = 4;
+/// One source is given to at most so many that download the same content, unless they have nobody
+/// else: the others reach what it has through their neighbours.
+pub const TAKERS: usize = 64;
+/// Whole sources that one answer chooses among; with more of them chance chooses first.
+pub const CANDIDATES: usize = 64;
+/// Other zones that one answer takes neighbours from; so too.
+pub const ZONES: usize = 16;
+/// Peers reported dead with one question for sources.
+pub const DEAD: usize = 16;
 /// Superseded tokens remembered for one peer, so that each old copy is told once.
 pub const SUPERSEDED: usize = 8;
 /// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.
@@ -213,9 +235,9 @@ pub const REQUEST_BYTES: u64 = 16 << 20;
 /// A source that cannot be asked for anything now is looked at again after this.
 pub const SOURCE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a source rests after its first failure; twice as long after each one more.
-pub const SOURCE_REST: Duration = Duration::from_millis(250);
+pub const SOURCE_REST: Duration = Duration::from_millis(200);
 /// Failures in a row after which a source is let go.
-pub const SOURCE_FAILURES: u32 = 5;
+pub const SOURCE_FAILURES: u32 = 4;
 /// How long a download waits before it asks for neighbours again: soon at first, when others begin
 /// too, and twice as long each time.
 pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(5);

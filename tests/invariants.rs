@@ -436,7 +436,8 @@ fn invariant_7_without_its_token_nobody_changes_or_removes_a_peers_entry() {
         let (mut client, own) = announce(tracker.address, "stranger", 1, "other.txt", b"other").await;
         for token in [vec![0; 16], vec![255; 16], own.iter().map(|byte| byte ^ 1).collect()] {
             let token = || token.clone();
-            let announce = AnnounceRequest { token: token(), added: vec![], removed: vec!["mine.txt".into()] };
+            let announce =
+                AnnounceRequest { token: token(), removed: vec!["mine.txt".into()], ..AnnounceRequest::default() };
             assert_eq!(client.announce(announce).await.expect_err("refused").code(), Code::NotFound);
             assert_eq!(
                 client.leave(LeaveRequest { token: token() }).await.expect_err("refused").code(),
@@ -449,7 +450,7 @@ fn invariant_7_without_its_token_nobody_changes_or_removes_a_peers_entry() {
         }
         // Its own token is good for its own entry only, and its identity for its own id.
         let removed = vec!["mine.txt".to_owned()];
-        client.announce(AnnounceRequest { token: own, added: vec![], removed }).await.unwrap();
+        client.announce(AnnounceRequest { token: own, removed, ..AnnounceRequest::default() }).await.unwrap();
         let taken = JoinRequest { peer_id: "owner".into(), identity: vec![9; 32], port: 1, ..JoinRequest::default() };
         assert_eq!(client.join(taken).await.expect_err("refused").code(), Code::AlreadyExists);
     });

@@ -121,7 +121,7 @@ impl Client {
     async fn announce(&mut self, token: &[u8], added: &[(&str, &str)], removed: &[&str]) -> Result<(), Status> {
         let added = added.iter().map(|(path, text)| file(path, text)).collect();
         let removed = removed.iter().map(ToString::to_string).collect();
-        self.announce_as(AnnounceRequest { token: token.to_vec(), added, removed }).await
+        self.announce_as(AnnounceRequest { token: token.to_vec(), added, removed, ..AnnounceRequest::default() }).await
     }
 
     async fn announce_as(&mut self, request: AnnounceRequest) -> Result<(), Status> {
@@ -141,7 +141,10 @@ impl Client {
     }
 
     async fn locate(&mut self, content: &[u8]) -> Result<LocateReply, Status> {
-        self.0.locate(LocateRequest { content: content.to_vec() }).await.map(tonic::Response::into_inner)
+        self.0
+            .locate(LocateRequest { content: content.to_vec(), ..LocateRequest::default() })
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// All paths, each with the ids of its sources.
@@ -347,10 +350,11 @@ async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
     for path in bad_paths {
         let bad = File { path: path.to_owned(), ..good.clone() };
         let added = vec![first.clone(), bad];
-        let request = AnnounceRequest { token: token.clone(), added, removed: vec!["x".into()] };
+        let request =
+            AnnounceRequest { token: token.clone(), added, removed: vec!["x".into()], ..AnnounceRequest::default() };
         refused(client.announce_as(request).await, Code::InvalidArgument, "added[1].path");
         let removed = vec!["x".into(), path.to_owned()];
-        let request = AnnounceRequest { token: token.clone(), added: vec![], removed };
+        let request = AnnounceRequest { token: token.clone(), removed, ..AnnounceRequest::default() };
         refused(client.announce_as(request).await, Code::InvalidArgument, "removed[1]");
     }
     for (bad, part) in [
@@ -361,17 +365,18 @@ async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
         (File { size: (1 << 62) + 1, ..good.clone() }, "added[1].size"),
         (File { size: 7, ..file("z", "1") }, "two sizes"),
     ] {
-        let request = AnnounceRequest { token: token.clone(), added: vec![first.clone(), bad], removed: vec![] };
+        let request =
+            AnnounceRequest { token: token.clone(), added: vec![first.clone(), bad], ..AnnounceRequest::default() };
         refused(client.announce_as(request).await, Code::InvalidArgument, part);
     }
     let many = vec![good.clone(); limits::ANNOUNCE_FILES + 1];
-    let request = AnnounceRequest { token: token.clone(), added: many, removed: vec![] };
+    let request = AnnounceRequest { token: token.clone(), added: many, ..AnnounceRequest::default() };
     refused(client.announce_as(request).await, Code::ResourceExhausted, "at most 1000 files");
     let many = vec![String::new(); 500_000];
-    let request = AnnounceRequest { token: token.clone(), added: vec![], removed: many };
+    let request = AnnounceRequest { token: token.clone(), removed: many, ..AnnounceRequest::default() };
     refused(client.announce_as(request).await, Code::ResourceExhausted, "at most 1000 files");
     let many = vec!["y".repeat(1 << 20); 3];
-    let request = AnnounceRequest { token: token.clone(), added: vec![], removed: many };
+    let request = AnnounceRequest { token: token.clone(), removed: many, ..AnnounceRequest::default() };
     refused(client.announce_as(request).await, Code::OutOfRange, "");
 
     for exact in [true, false] {
@@ -411,7 +416,7 @@ async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_tak
     for id in &ids {
         let token = client.join(id, 1).await.unwrap().token;
         let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&format!("short/{number:04}"), "1")).collect();
-        client.announce_as(AnnounceRequest { token, added, removed: vec![] }).await.unwrap();
+        client.announce_as(AnnounceRequest { token, added, ..AnnounceRequest::default() }).await.unwrap();
     }
     let reply = client.search("short", false).await.unwrap();
     assert!(reply.more && reply.found.len() > 100, "{}", reply.found.len());
@@ -424,7 +429,7 @@ async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_tak
     let path = |number| format!("{part}/{part}/{part}/{part}/{number:019}");
     let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&path(number), "2")).collect::<Vec<_>>();
     assert_eq!(added[0].path.len(), limits::PATH_BYTES - 1);
-    client.announce_as(AnnounceRequest { token, added, removed: vec![] }).await.unwrap();
+    client.announce_as(AnnounceRequest { token, added, ..AnnounceRequest::default() }).await.unwrap();
     let reply = client.search("É", false).await.unwrap();
     assert_eq!((reply.found.len(), reply.more), (limits::SEARCH_RESULTS, false));
     assert!(client.search("*", false).await.unwrap().more);

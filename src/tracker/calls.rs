@@ -129,17 +129,27 @@ impl Calls {
 
     pub(super) fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
         let token = token(&request.token)?;
-        let proto::AnnounceRequest { added, removed, .. } = request;
-        if added.len() + removed.len() > limits::ANNOUNCE_FILES {
+        let proto::AnnounceRequest { added, removed, downloading, stopped, .. } = request;
+        if added.len() + removed.len() + downloading.len() + stopped.len() > limits::ANNOUNCE_FILES {
             let most = limits::ANNOUNCE_FILES;
             return Err(Refused::TooMuch(format!("an announce holds at most {most} files: send several")));
         }
         let mut changes = Changes::default();
         for (at, file) in added.iter().enumerate() {
-            changes.added.push((parse(format_args!("added[{at}].path"), &file.path)?, content(at, file)?));
+            changes.added.push((
+                parse(format_args!("added[{at}].path"), &file.path)?,
+                content(format_args!("added[{at}]"), &file.content, file.size)?,
+            ));
         }
         for (at, path) in removed.iter().enumerate() {
             changes.removed.push(parse(format_args!("removed[{at}]"), path)?);
+        }
+        for (at, download) in downloading.iter().enumerate() {
+            let proto::Download { content: id, size } = download;
+            changes.downloading.push(content(format_args!("downloading[{at}]"), id, *size)?);
+        }
+        for (at, id) in stopped.iter().enumerate() {
+            changes.stopped.push(content_id(format_args!("stopped[{at}]"), id)?);
         }
         let (mut registry, now) = self.registry();
         registry.announce(now, token, &changes)?;
@@ -175,11 +185,21 @@ impl Calls {
     }
 
     pub(super) fn locate(&self, from: IpAddr, request: &proto::LocateRequest) -> Result<proto::LocateReply, Refused> {
-        let id = ContentId::try_from(request.content.as_slice()).map_err(|_| invalid("content", "32 bytes"))?;
+        let id = content_id("content", &request.content)?;
+        let asker = if request.token.is_empty() { None } else { Some(token(&request.token)?) };
+        if request.dead.len() > limits::DEAD {
+            return Err(Refused::TooMuch(format!("a locate names at most {} peers as dead", limits::DEAD)));
+        }
+        let dead = request.dead.iter().enumerate().map(|(at, id)| parse(format_args!("dead[{at}]"), id));
+        let dead = dead.collect::<Result<Vec<_>, _>>()?;
         let mut dice = [0; 8];
         random(&mut dice);
-        let (registry, _) = self.registry();
-        let located = registry.locate(id, from.is_loopback(), u64::from_ne_bytes(dice));
+        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(dice));
+        let (mut registry, _) = self.registry();
+        let located = match asker {
+            Some(token) => registry.locate_for(token, id, &dead, is_local, dice)?,
+            None => registry.locate(id, &dead, is_local, dice),
+        };
         Ok(proto::LocateReply {
             paths: located.paths.into_iter().map(SharePath::to_string).collect(),
             sources: (located.sources.into_iter())
@@ -188,6 +208,7 @@ impl Calls {
                     address: source.address.to_string(),
                     zone: source.zone.as_str().to_owned(),
                     size: source.size,
+                    partial: source.is_partial,
                 })
                 .collect(),
         })
@@ -202,13 +223,16 @@ fn token(bytes: &[u8]) -> Result<Token, Refused> {
     bytes.try_into().map(Token::new).map_err(|_| invalid("token", "the 16 bytes that join answered"))
 }
 
-fn content(at: usize, file: &proto::File) -> Result<Content, Refused> {
-    let id = ContentId::try_from(file.content.as_slice());
-    let id = id.map_err(|_| invalid(format_args!("added[{at}].content"), "32 bytes"))?;
-    if file.size > limits::CONTENT_BYTES {
-        return Err(invalid(format_args!("added[{at}].size"), format_args!("at most {}", limits::CONTENT_BYTES)));
+fn content_id(field: impl Display, bytes: &[u8]) -> Result<ContentId, Refused> {
+    ContentId::try_from(bytes).map_err(|_| invalid(field, "32 bytes"))
+}
+
+fn content(entry: impl Display, id: &[u8], size: u64) -> Result<Content, Refused> {
+    let id = content_id(format_args!("{entry}.content"), id)?;
+    if size > limits::CONTENT_BYTES {
+        return Err(invalid(format_args!("{entry}.size"), format_args!("at most {}", limits::CONTENT_BYTES)));
     }
-    Ok(Content { id, size: file.size })
+    Ok(Content { id, size })
 }
 
 /// As many rows as a reply may have, and as its message may have bytes.
@@ -299,13 +323,15 @@ mod tests {
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };
-        calls.announce(&proto::AnnounceRequest { token, added: vec![file], removed: vec![] }).unwrap();
+        calls
+            .announce(&proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() })
+            .unwrap();
         for exact in [true, false] {
             let search = proto::SearchRequest { text: "x".into(), exact };
             assert_eq!(calls.search(here, &search).unwrap().found.len(), 1);
             assert_eq!(calls.search(there, &search).unwrap().found.len(), 0);
         }
-        let locate = proto::LocateRequest { content: vec![1; 32] };
+        let locate = proto::LocateRequest { content: vec![1; 32], ..proto::LocateRequest::default() };
         assert_eq!(calls.locate(here, &locate).unwrap().sources[0].zone, "z1");
         assert_eq!(calls.locate(there, &locate).unwrap(), proto::LocateReply::default());
     }

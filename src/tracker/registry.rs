@@ -6,6 +6,7 @@
 mod files;
 mod refusal;
 mod slab;
+mod swarms;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use self::refusal::Refusal;
 use self::{
     files::{Files, Held, Name},
     slab::{Handle, Slab},
+    swarms::{Ask, Swarms},
 };
 use super::search::Pattern;
 use crate::{
@@ -76,13 +78,17 @@ pub struct Join {
     pub zone: Zone,
 }
 
-/// Changes to what a peer holds.
+/// Changes to what a peer holds and downloads.
 #[derive(Default)]
 pub struct Changes {
     /// Paths it has, with what is there now.
     pub added: Vec<(SharePath, Content)>,
     /// Paths it no longer has; what `added` names too it has.
     pub removed: Vec<SharePath>,
+    /// What it downloads, and gives on as far as it has it.
+    pub downloading: Vec<Content>,
+    /// What it no longer downloads; what `downloading` names too it does.
+    pub stopped: Vec<ContentId>,
 }
 
 /// One path with one content.
@@ -103,11 +109,12 @@ pub struct Row<'a> {
 pub struct Located<'a> {
     /// The names it goes by, ordered; the first [`limits::NAMED`].
     pub paths: Vec<&'a SharePath>,
-    /// Peers that hold it, in random order, at most [`limits::NAMED`].
+    /// Peers that hold it, in random order, at most [`limits::NAMED`]; for one that downloads it,
+    /// those that it is given.
     pub sources: Vec<Source<'a>>,
 }
 
-/// One peer that holds a content.
+/// One peer that holds a content, or some of it.
 #[derive(Debug)]
 pub struct Source<'a> {
     /// Its id.
@@ -118,6 +125,8 @@ pub struct Source<'a> {
     pub zone: &'a Zone,
     /// The size it announced.
     pub size: u64,
+    /// Whether it still downloads it.
+    pub is_partial: bool,
 }
 
 /// An entry.
@@ -151,6 +160,8 @@ struct Room {
     files_per_peer: usize,
     files: usize,
     paths_bytes: usize,
+    downloads_per_peer: usize,
+    downloads: usize,
 }
 
 const ROOM: Room = Room {
@@ -158,6 +169,8 @@ const ROOM: Room = Room {
     files_per_peer: limits::FILES_PER_PEER,
     files: limits::FILES,
     paths_bytes: limits::PATHS_BYTES,
+    downloads_per_peer: limits::DOWNLOADS_PER_PEER,
+    downloads: limits::DOWNLOADS,
 };
 
 /// The entries of all live peers, and what they hold.
@@ -171,6 +184,7 @@ pub struct Registry {
     /// Who is next to expire comes first.
     leases: BTreeSet<(Instant, Handle<Peer>)>,
     files: Files,
+    swarms: Swarms,
 }
 
 impl Registry {
@@ -184,6 +198,7 @@ impl Registry {
             by_token: HashMap::new(),
             leases: BTreeSet::new(),
             files: Files::new(),
+            swarms: Swarms::new(),
         }
     }
 
@@ -219,7 +234,7 @@ impl Registry {
         Ok(old.is_some())
     }
 
-    /// Changes what a peer holds, all of it or, on an error, nothing; and renews its lease.
+    /// Changes what a peer holds and downloads, all of it or, on an error, nothing; and renews its lease.
     ///
     /// # Errors
     /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
@@ -228,9 +243,26 @@ impl Registry {
         let mut news: BTreeMap<&SharePath, Option<Content>> = BTreeMap::new();
         news.extend(changes.removed.iter().map(|path| (path, None)));
         news.extend(changes.added.iter().map(|(path, content)| (path, Some(*content))));
-        self.check(peer, &news)?;
+        self.check(peer, &news, changes)?;
+        let mut lost = BTreeSet::new();
         for (path, content) in news {
-            self.set(peer, path, content);
+            lost.extend(self.set(peer, path, content));
+        }
+        for content in lost {
+            if !self.files.holds(&self.peers, peer, content) {
+                self.swarms.lost(peer, content.id);
+            }
+        }
+        for (_, content) in &changes.added {
+            self.swarms.became_whole(peer, *content);
+        }
+        for id in changes.stopped.iter().filter(|id| changes.downloading.iter().all(|other| other.id != **id)) {
+            self.swarms.stop(peer, *id);
+        }
+        for content in &changes.downloading {
+            if !self.files.holds(&self.peers, peer, *content) {
+                self.swarms.begin(&self.peers, peer, *content);
+            }
         }
         self.extend(now, peer);
         Ok(())
@@ -309,13 +341,14 @@ impl Registry {
     }
 
     /// Who holds a content, and what it is called. Peers on loopback are given only to askers
-    /// there. `dice` is any random number: it fixes the order.
-    pub fn locate(&self, content: ContentId, asker_is_local: bool, dice: u64) -> Located<'_> {
+    /// there, and the dead to nobody. `dice` is any random number: it fixes the order.
+    pub fn locate(&self, content: ContentId, dead: &[PeerId], asker_is_local: bool, dice: u64) -> Located<'_> {
         let mut paths = Vec::new();
         let mut holders = Vec::new();
         for (handle, held) in self.files.sizes(content).filter(|(_, held)| held.sources(asker_is_local) > 0) {
             paths.extend(self.files.names_of(handle).take(limits::NAMED));
             let sources = held.holders().filter(|&peer| self.peers[peer].is_for(asker_is_local));
+            let sources = sources.filter(|&peer| !dead.contains(&self.peers[peer].id));
             holders.extend(sources.map(|peer| (peer, held.content.size)));
         }
         paths.sort_unstable();
@@ -324,9 +357,38 @@ impl Registry {
         shuffle_first(&mut holders, limits::NAMED, dice);
         let sources = holders.into_iter().map(|(peer, size)| {
             let Peer { id, address, zone, .. } = &self.peers[peer];
-            Source { id, address: *address, zone, size }
+            Source { id, address: *address, zone, size, is_partial: false }
         });
         Located { paths, sources: sources.collect() }
+    }
+
+    /// What a peer is given of a content that it downloads, the same again each time as far as it
+    /// can be; what anybody is, if it does not. Never itself.
+    ///
+    /// # Errors
+    /// When the token is no live peer's.
+    pub fn locate_for(
+        &mut self,
+        token: Token,
+        id: ContentId,
+        dead: &[PeerId],
+        asker_is_local: bool,
+        dice: u64,
+    ) -> Result<Located<'_>, Refusal> {
+        let peer = self.holder(token)?;
+        let ask = Ask { peer, id, dead, is_local: asker_is_local, dice };
+        let Some(view) = self.swarms.view(&self.peers, &self.files, &ask) else {
+            let mut located = self.locate(id, dead, asker_is_local, dice);
+            located.sources.retain(|source| *source.id != self.peers[peer].id);
+            return Ok(located);
+        };
+        let sources = view.sources.into_iter().map(|(peer, is_partial)| {
+            let Peer { id, address, zone, .. } = &self.peers[peer];
+            Source { id, address: *address, zone, size: view.content.size, is_partial }
+        });
+        let paths = self.files.held(view.content).into_iter();
+        let paths = paths.flat_map(|held| self.files.names_of(held)).take(limits::NAMED);
+        Ok(Located { paths: paths.collect(), sources: sources.collect() })
     }
 
     /// The peer whose current token this is.
@@ -338,7 +400,12 @@ impl Registry {
     }
 
     /// Refuses what cannot be applied whole.
-    fn check(&self, peer: Handle<Peer>, news: &BTreeMap<&SharePath, Option<Content>>) -> Result<(), Refusal> {
+    fn check(
+        &self,
+        peer: Handle<Peer>,
+        news: &BTreeMap<&SharePath, Option<Content>>,
+        changes: &Changes,
+    ) -> Result<(), Refusal> {
         let files = &self.peers[peer].files;
         let mut sizes = HashMap::new();
         let (mut added, mut removed, mut new_bytes) = (0, 0, 0);
@@ -358,10 +425,18 @@ impl Registry {
             added += usize::from(!is_held);
             new_bytes += if name.is_none() { path.as_str().len() } else { 0 };
         }
+        for content in &changes.downloading {
+            if *sizes.entry(content.id).or_insert(content.size) != content.size
+                || self.files.holds_other_size(&self.peers, peer, *content)
+            {
+                return Err(Refusal::TwoSizes(content.id));
+            }
+        }
+        self.check_downloads(peer, changes)?;
         if added > 0 && files.len() + added - removed > self.room.files_per_peer {
             return Err(Refusal::FilesPerPeer);
         }
-        if added > 0 && self.files.held() + added - removed > self.room.files {
+        if added > 0 && self.files.pairs() + added - removed > self.room.files {
             return Err(Refusal::Files);
         }
         if new_bytes > 0 && self.files.path_bytes() + new_bytes > self.room.paths_bytes {
@@ -370,11 +445,30 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes `content` what a peer has under a path.
-    fn set(&mut self, peer: Handle<Peer>, path: &SharePath, content: Option<Content>) {
+    fn check_downloads(&self, peer: Handle<Peer>, changes: &Changes) -> Result<(), Refusal> {
+        let is_new = |id: &ContentId| !self.swarms.is_downloading(peer, *id);
+        let wanted: BTreeSet<_> = changes.downloading.iter().map(|content| content.id).collect();
+        let begun = wanted.iter().filter(|id| is_new(id)).count();
+        if begun == 0 {
+            return Ok(());
+        }
+        let stopped: BTreeSet<_> = changes.stopped.iter().filter(|id| !is_new(id) && !wanted.contains(id)).collect();
+        let more = |downloads: usize| downloads + begun - stopped.len();
+        if more(self.swarms.downloads_of(peer)) > self.room.downloads_per_peer {
+            return Err(Refusal::DownloadsPerPeer);
+        }
+        if more(self.swarms.downloads()) > self.room.downloads {
+            return Err(Refusal::Downloads);
+        }
+        Ok(())
+    }
+
+    /// Makes `content` what a peer has under a path; what it no longer has there.
+    fn set(&mut self, peer: Handle<Peer>, path: &SharePath, content: Option<Content>) -> Option<Content> {
         let old = self.files.name(path).and_then(|name| Some((name, *self.peers[peer].files.get(&name)?)));
-        if old.map(|(_, held)| self.files.content(held)) == content {
-            return;
+        let lost = old.map(|(_, held)| self.files.content(held));
+        if lost == content {
+            return None;
         }
         if let Some((name, held)) = old {
             self.files.release(&self.peers, peer, name, held);
@@ -384,6 +478,7 @@ impl Registry {
             let (name, held) = self.files.hold(&self.peers, peer, path, content);
             self.peers[peer].files.insert(name, held);
         }
+        lost
     }
 
     fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
@@ -394,6 +489,7 @@ impl Registry {
     }
 
     fn remove(&mut self, peer: Handle<Peer>) -> Peer {
+        self.swarms.leave(peer);
         let files = std::mem::take(&mut self.peers[peer].files);
         for (name, held) in files {
             self.files.release(&self.peers, peer, name, held);
@@ -410,16 +506,27 @@ impl Registry {
 
 /// Leaves `count` of the items, a random choice in random order.
 fn shuffle_first<T>(items: &mut Vec<T>, count: usize, dice: u64) {
-    let mut state = dice;
+    let mut dice = Dice(dice);
     for at in 0..count.min(items.len()) {
-        // SplitMix64: one word of state, and good enough to spread load.
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
         let left = items.len() - at;
-        items.swap(at, at + (word % left as u64) as usize);
+        items.swap(at, at + dice.below(left));
     }
     items.truncate(count);
+}
+
+/// SplitMix64: one word of state, and good enough to spread load.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end as u64) as usize
+    }
 }

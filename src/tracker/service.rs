@@ -164,9 +164,12 @@ fn status(refused: Refused) -> Status {
                 Refusal::UnknownToken => Code::NotFound,
                 Refusal::Superseded(_) => Code::Aborted,
                 Refusal::TwoSizes(_) => Code::InvalidArgument,
-                Refusal::Peers | Refusal::FilesPerPeer | Refusal::Files | Refusal::PathsBytes => {
-                    Code::ResourceExhausted
-                }
+                Refusal::Peers
+                | Refusal::FilesPerPeer
+                | Refusal::Files
+                | Refusal::DownloadsPerPeer
+                | Refusal::Downloads
+                | Refusal::PathsBytes => Code::ResourceExhausted,
             };
             Status::new(code, refusal.to_string())
         }

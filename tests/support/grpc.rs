@@ -20,7 +20,8 @@ pub async fn announce(
     let token = client.join(join).await.unwrap().into_inner().token;
     let content = blake3::hash(bytes).as_bytes().to_vec();
     let file = File { path: path.into(), content, size: bytes.len() as u64 };
-    client.announce(AnnounceRequest { token: token.clone(), added: vec![file], removed: vec![] }).await.unwrap();
+    let request = AnnounceRequest { token: token.clone(), added: vec![file], ..AnnounceRequest::default() };
+    client.announce(request).await.unwrap();
     (client, token)
 }
 

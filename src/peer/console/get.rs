@@ -99,12 +99,12 @@ impl Finder for Link {
     }
 
     fn neighbours(&self, id: &ContentId, size: u64, dead: &[PeerId]) -> Result<Vec<Source>, LinkError> {
-        let _ = (size, dead);
-        self.locate(id).map(|located| located.sources)
+        self.begin_download(id, size);
+        Link::neighbours(self, id, dead)
     }
 
     fn end(&self, id: &ContentId) {
-        let _ = id;
+        self.end_download(id);
     }
 }
 

@@ -3,6 +3,7 @@
 //! One thread runs it. It joins, announces the share and every change of it, and keeps the lease;
 //! the rest of the peer sees blocking calls. A tracker is believed nothing: see [`replies`].
 
+mod downloads;
 mod replies;
 mod session;
 
@@ -21,6 +22,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use downloads::Downloads;
 pub use replies::{Found, Located, Source};
 use replies::{Refusal, SearchPage};
 
@@ -146,9 +148,12 @@ struct Shared {
     /// Replaced after a failure, so that a connection that hangs is not used again.
     client: Mutex<Option<Client>>,
     standing: Mutex<Standing>,
+    downloads: Mutex<Downloads>,
+    /// Held while the tracker is told of downloads, so that it hears everything in its order.
+    telling: tokio::sync::Mutex<()>,
     /// Told of every change of `standing`.
     changed: Condvar,
-    /// The share has news.
+    /// The share has news, or a download has begun or ended.
     news: Notify,
     leaving: Notify,
 }
@@ -181,6 +186,8 @@ impl Link {
             config,
             client: Mutex::default(),
             standing: Mutex::default(),
+            downloads: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             changed: Condvar::new(),
             news: Notify::new(),
             leaving: Notify::new(),
@@ -218,12 +225,45 @@ impl Link {
     /// # Errors
     /// When the tracker cannot be asked.
     pub fn locate(&self, id: &ContentId) -> Result<Located, LinkError> {
-        let request = proto::LocateRequest { content: id.bytes().to_vec() };
-        let reply =
-            self.ask(
-                |client| async move { client.max_decoding_message_size(limits::LOCATE_BYTES).locate(request).await },
-            )?;
-        Ok(Located::new(reply, self.shared.config.tracker.is_local()))
+        let request = proto::LocateRequest { content: id.bytes().to_vec(), ..proto::LocateRequest::default() };
+        let shared = self.shared.clone();
+        let reply = self.run(async move { shared.locate(request).await })?;
+        Ok(self.located(reply))
+    }
+
+    /// Lets others know that this peer downloads a content of this size, and gives on what it has:
+    /// at once, and again whenever the tracker has forgotten, until
+    /// [`end_download`](Self::end_download). Waits for nothing.
+    pub fn begin_download(&self, id: &ContentId, size: u64) {
+        self.shared.downloads().begin(*id, size);
+        self.shared.news.notify_one();
+    }
+
+    /// The content is no longer downloaded, it is whole or was given up. Waits for nothing.
+    pub fn end_download(&self, id: &ContentId) {
+        self.shared.downloads().end(id);
+        self.shared.news.notify_one();
+    }
+
+    /// From whom this peer should download a content that it has begun to: whole sources, and others
+    /// that download it too; the same again each time, but for those that are gone and `dead` ones,
+    /// which failed. Any whole sources while the tracker does not know this peer. Addresses that
+    /// nobody should be made to dial are left out.
+    ///
+    /// # Errors
+    /// When the tracker cannot be asked.
+    pub fn neighbours(&self, id: &ContentId, dead: &[PeerId]) -> Result<Vec<Source>, LinkError> {
+        let dead = dead.iter().rev().take(limits::DEAD).map(PeerId::to_string).collect();
+        let request = proto::LocateRequest { content: id.bytes().to_vec(), token: Vec::new(), dead };
+        let shared = self.shared.clone();
+        let reply = self.run(async move { shared.neighbours(request).await })?;
+        let mut sources = self.located(reply).sources;
+        sources.retain(|source| source.peer != self.shared.config.peer);
+        Ok(sources)
+    }
+
+    fn located(&self, reply: proto::LocateReply) -> Located {
+        Located::new(reply, self.shared.config.tracker.is_local())
     }
 
     /// Whether the tracker knows this peer, as far as the last call to it told.
@@ -250,13 +290,22 @@ impl Link {
         T: Send + 'static,
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        let (answer, answered) = mpsc::sync_channel(1);
         let shared = self.shared.clone();
+        self.run(async move { shared.call(call).await })
+    }
+
+    /// Runs what makes calls on the link's thread and waits for its end.
+    fn run<T: Send + 'static>(
+        &self,
+        calls: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, LinkError> {
+        let (answer, answered) = mpsc::sync_channel(1);
         self.runtime.spawn(async move {
-            let _ = answer.send(shared.call(call).await);
+            let _ = answer.send(calls.await);
         });
-        // The call has its own time-out; this one is for a link that ended meanwhile.
-        let patience = limits::RPC_TIME + Duration::from_secs(1);
+        // Each call has its own time-out; this one is for a link that ended meanwhile. Most calls at
+        // once has `neighbours`: it may wait for an announce before its own, and ask twice.
+        let patience = 4 * limits::RPC_TIME + Duration::from_secs(1);
         let answer = answered.recv_timeout(patience).map_err(|_| LinkError::Leaving)?;
         answer.map_err(|refusal| match refusal {
             Refusal::Away(reason) => LinkError::Away { tracker: self.shared.config.tracker.to_string(), reason },
@@ -282,6 +331,48 @@ impl Shared {
             *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Err(result)
+    }
+
+    async fn locate(&self, request: proto::LocateRequest) -> Result<proto::LocateReply, Refusal> {
+        let client = |client: Client| client.max_decoding_message_size(limits::LOCATE_BYTES);
+        self.call(|plain| async move { client(plain).locate(request).await }).await
+    }
+
+    /// Locates as the downloader that this peer is, once the tracker knows that.
+    async fn neighbours(&self, request: proto::LocateRequest) -> Result<proto::LocateReply, Refusal> {
+        // Told or not: what fails here is said, and tried again, by the session.
+        let _ = self.tell(Downloads::begun).await;
+        let token = self.downloads().token();
+        if let Some(token) = token {
+            match self.locate(proto::LocateRequest { token: token.clone(), ..request.clone() }).await {
+                Err(Refusal::Forgotten) => {
+                    self.downloads().doubt(&token);
+                    self.news.notify_one();
+                }
+                // The connection may have been an old one, to a tracker that has restarted.
+                Err(Refusal::Away(_) | Refusal::Superseded) => {}
+                answer => return answer,
+            }
+        }
+        self.locate(request).await
+    }
+
+    /// Tells the tracker of downloads, until there is nothing to tell.
+    async fn tell(&self, news: fn(&Downloads) -> Option<proto::AnnounceRequest>) -> Result<(), Refusal> {
+        let _one_at_a_time = self.telling.lock().await;
+        loop {
+            let Some(request) = news(&self.downloads()) else { return Ok(()) };
+            let call = request.clone();
+            let told = self.call(|mut client| async move { client.announce(call).await }).await;
+            if matches!(told, Ok(_) | Err(Refusal::Full(_) | Refusal::Never(_))) {
+                self.downloads().tell(&request);
+            }
+            told?;
+        }
+    }
+
+    fn downloads(&self) -> MutexGuard<'_, Downloads> {
+        self.downloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client that connects, and looks the tracker's name up, at its first call.

@@ -37,7 +37,7 @@ pub struct Located {
     pub sources: Vec<Source>,
 }
 
-/// A peer that says it holds a content.
+/// A peer that says it holds a content, or some of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Its id.
@@ -48,7 +48,7 @@ pub struct Source {
     pub zone: Zone,
     /// The size it announced.
     pub size: u64,
-    /// It is downloading the content itself, and holds some pieces.
+    /// It downloads the content itself, and holds some of its pieces.
     pub is_partial: bool,
 }
 
@@ -85,11 +85,11 @@ impl Located {
             let address: SocketAddr = source.address.parse().ok()?;
             (address.port() > 0 && is_dialable(address.ip(), tracker_is_local)).then_some(())?;
             Some(Source {
-                is_partial: false,
                 peer: source.peer_id.parse().ok()?,
                 address,
                 zone: source.zone.parse().unwrap_or_default(),
                 size: Some(source.size).filter(|size| *size <= limits::CONTENT_BYTES)?,
+                is_partial: source.partial,
             })
         };
         Self {
@@ -189,8 +189,13 @@ mod tests {
 
     #[test]
     fn addresses_that_nobody_should_dial_are_dropped() {
-        let source =
-            |address: &str| proto::Source { peer_id: "p".into(), address: address.into(), zone: "z z".into(), size: 1 };
+        let source = |address: &str| proto::Source {
+            peer_id: "p".into(),
+            address: address.into(),
+            zone: "z z".into(),
+            size: 1,
+            partial: true,
+        };
         let addresses =
             ["10.0.0.1:5000", "127.0.0.1:22", "169.254.169.254:80", "10.0.0.1:0", "host:1", "[fd00::1]:5000"];
         let reply = proto::LocateReply { paths: vec!["a".into(), "..".into()], sources: addresses.map(source).into() };
@@ -199,6 +204,7 @@ mod tests {
         let addresses: Vec<_> = located.sources.iter().map(|source| source.address.to_string()).collect();
         assert_eq!(addresses, ["10.0.0.1:5000", "[fd00::1]:5000"]);
         assert_eq!(located.sources[0].zone, Zone::default());
+        assert!(located.sources[0].is_partial);
     }
 
     #[test]

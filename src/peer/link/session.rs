@@ -8,9 +8,8 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep, sleep_until};
-use tonic::{Response, Status};
 
-use super::{Client, Shared, replies::Refusal};
+use super::{Client, Shared, downloads::Downloads, replies::Refusal};
 use crate::{
     limits,
     name::SharePath,
@@ -64,8 +63,10 @@ impl Session<'_> {
                     let began = Instant::now();
                     lease = Some(stay.lease);
                     self.stay = Some(stay.clone());
+                    self.shared.downloads().stay(Some(stay.token.clone()));
                     let end = self.stay(&stay).await;
                     self.stay = None;
+                    self.shared.downloads().stay(None);
                     self.shared.stand(|standing| (standing.joined, standing.announced) = (false, None));
                     if end == Refusal::Superseded {
                         return self.give_up();
@@ -140,14 +141,22 @@ impl Session<'_> {
 
     /// Announces and renews for as long as the tracker will have it; ends with why it will not.
     async fn stay(&mut self, stay: &Stay) -> Refusal {
-        let Shared { config, news, .. } = self.shared;
+        let shared = self.shared;
+        let Shared { config, news, .. } = shared;
         let mut work = Work::Share(None);
         loop {
             let renew_at = Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
             // What has changed comes first: a person waits for it, a large share can take minutes.
             let seen = self.shared.standing().news;
+            if let Err(end) = self.tell(stay, Downloads::begun).await {
+                return end;
+            }
             let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES);
             if files.is_empty() {
+                // After the changes: a download that has become a file stays a source throughout.
+                if let Err(end) = self.tell(stay, Downloads::ended).await {
+                    return end;
+                }
                 files = work.next(config);
             }
             if files.is_empty() {
@@ -161,7 +170,7 @@ impl Session<'_> {
                     let request = request.clone();
                     async move { client.renew(request).await }
                 };
-                match self.insist(stay, call).await {
+                match self.insist(stay, || shared.call(call)).await {
                     Ok(_) => {}
                     Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                     Err(_) => return Refusal::Forgotten,
@@ -173,7 +182,7 @@ impl Session<'_> {
                 let request = request.clone();
                 async move { client.announce(request).await }
             };
-            match self.insist(stay, call).await {
+            match self.insist(stay, || shared.call(call)).await {
                 Ok(_) => {}
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
@@ -186,15 +195,31 @@ impl Session<'_> {
         }
     }
 
+    /// Tells the tracker of downloads; fails only when it will not have this peer any more.
+    async fn tell(&mut self, stay: &Stay, news: fn(&Downloads) -> Option<AnnounceRequest>) -> Result<(), Refusal> {
+        let shared = self.shared;
+        match self.insist(stay, || shared.tell(news)).await {
+            Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => Err(end),
+            Err(other) => {
+                let text = other.into_text();
+                self.say_once(Trouble::Partly, || {
+                    format!("the tracker does not take all downloads of this peer ({text}): they go on all the same")
+                });
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// Makes a call that may be made twice until it is answered. The token stays good meanwhile: a
     /// tracker that was away for less than a lease need not be told everything again.
-    async fn insist<T, F>(&mut self, stay: &Stay, call: impl Fn(Client) -> F) -> Result<T, Refusal>
+    async fn insist<T, F>(&mut self, stay: &Stay, call: impl Fn() -> F) -> Result<T, Refusal>
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        F: Future<Output = Result<T, Refusal>>,
     {
         let mut retry = Retry::default();
         loop {
-            let reason = match self.shared.call(&call).await {
+            let reason = match call().await {
                 Err(Refusal::Away(reason)) => reason,
                 answer => {
                     if self.trouble == Some(Trouble::Away) && answer.is_ok() {
@@ -250,7 +275,7 @@ impl Work {
 }
 
 fn announcement(token: &[u8], files: Vec<(SharePath, Option<Entry>)>) -> AnnounceRequest {
-    let mut request = AnnounceRequest { token: token.to_vec(), added: Vec::new(), removed: Vec::new() };
+    let mut request = AnnounceRequest { token: token.to_vec(), ..AnnounceRequest::default() };
     for (path, entry) in files {
         let path = path.as_str().to_owned();
         match entry {

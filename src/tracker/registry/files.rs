@@ -143,6 +143,17 @@ impl Files {
         others.any(|(_, held)| held.holders.find(peer, |peer| &peers[peer].id).is_ok())
     }
 
+    /// The peers that hold a content, ordered by id; beside each, under how many paths.
+    pub(super) fn holders(&self, content: Content) -> &[(Handle<Peer>, u32)] {
+        self.by_content.get(&content).map_or(&[], |&held| &self.contents[held].holders.0)
+    }
+
+    /// Whether a peer holds a content.
+    pub(super) fn holds(&self, peers: &Slab<Peer>, peer: Handle<Peer>, content: Content) -> bool {
+        let held = self.by_content.get(&content);
+        held.is_some_and(|&held| self.contents[held].holders.find(peer, |peer| &peers[peer].id).is_ok())
+    }
+
     pub(super) fn content(&self, held: Handle<Held>) -> Content {
         self.contents[held].content
     }
@@ -151,7 +162,12 @@ impl Files {
         self.path_bytes
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held(&self, content: Content) -> Option<Handle<Held>> {
+        self.by_content.get(&content).copied()
+    }
+
+    /// Pairs of peer and path.
+    pub(super) fn pairs(&self) -> usize {
         self.held
     }
 

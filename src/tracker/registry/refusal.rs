@@ -22,6 +22,10 @@ pub enum Refusal {
     FilesPerPeer,
     /// Announcing: all would hold more than [`limits::FILES`].
     Files,
+    /// Announcing: the peer would download more than [`limits::DOWNLOADS_PER_PEER`].
+    DownloadsPerPeer,
+    /// Announcing: all would download more than [`limits::DOWNLOADS`].
+    Downloads,
     /// Announcing: all paths together would be longer than [`limits::PATHS_BYTES`].
     PathsBytes,
 }
@@ -45,6 +49,12 @@ impl fmt::Display for Refusal {
                 write!(f, "a peer may announce {} files: share fewer in this folder", limits::FILES_PER_PEER)
             }
             Self::Files => write!(f, "the tracker has its {} files: start another tracker", limits::FILES),
+            Self::DownloadsPerPeer => {
+                write!(f, "a peer may announce {} downloads: end some first", limits::DOWNLOADS_PER_PEER)
+            }
+            Self::Downloads => {
+                write!(f, "the tracker has its {} downloads: start another tracker", limits::DOWNLOADS)
+            }
             Self::PathsBytes => {
                 write!(f, "the tracker has its {} bytes of paths: start another tracker", limits::PATHS_BYTES)
             }

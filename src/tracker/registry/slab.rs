@@ -10,6 +10,11 @@ use std::{
 /// another: who removes a value first removes every handle to it.
 pub(super) struct Handle<T>(u32, PhantomData<fn() -> T>);
 
+impl<T> Handle<T> {
+    /// The least there can be.
+    pub(super) const FIRST: Self = Self(0, PhantomData);
+}
+
 // Derived, these would ask the same of `T`.
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {

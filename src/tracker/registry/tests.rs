@@ -27,6 +27,7 @@ fn files(added: &[(&str, &str)], removed: &[&str]) -> Changes {
     Changes {
         added: added.iter().map(|(name, text)| (path(name), content(text))).collect(),
         removed: removed.iter().map(|name| path(name)).collect(),
+        ..Changes::default()
     }
 }
 
@@ -81,10 +82,10 @@ fn loopback_is_named_only_to_askers_there() {
     registry.announce(now, token(3), &files(&[("x", "1"), ("mine", "22")], &[])).unwrap();
     assert_eq!(rows(&registry, "*", true), [r#"mine 2 1 ["c"]"#, r#"x 1 2 ["a", "c"]"#]);
     assert_eq!(rows(&registry, "*", false), [r#"x 1 1 ["a"]"#]);
-    assert_eq!(registry.locate(content("1").id, true, 1).sources.len(), 2);
-    let located = registry.locate(content("1").id, false, 1);
+    assert_eq!(registry.locate(content("1").id, &[], true, 1).sources.len(), 2);
+    let located = registry.locate(content("1").id, &[], false, 1);
     assert_eq!(located.sources.iter().map(|source| source.id.as_str()).collect::<Vec<_>>(), ["a"]);
-    let hidden = registry.locate(content("22").id, false, 1);
+    let hidden = registry.locate(content("22").id, &[], false, 1);
     assert!(hidden.sources.is_empty() && hidden.paths.is_empty());
 }
 
@@ -147,9 +148,9 @@ fn a_liar_about_a_size_stands_beside_the_others_and_not_in_their_way() {
     let mut registry = three(now);
     registry.announce(now, token(1), &files(&[("x", "1")], &[])).unwrap();
     let lie = Content { size: 1 << 60, ..content("1") };
-    registry.announce(now, token(2), &Changes { added: vec![(path("x"), lie)], removed: vec![] }).unwrap();
+    registry.announce(now, token(2), &Changes { added: vec![(path("x"), lie)], ..Changes::default() }).unwrap();
     assert_eq!(rows(&registry, "x", false), [r#"x 1 1 ["a"]"#, r#"x 1152921504606846976 1 ["b"]"#]);
-    let sources = registry.locate(lie.id, false, 3).sources;
+    let sources = registry.locate(lie.id, &[], false, 3).sources;
     let mut sizes: Vec<_> = sources.iter().map(|source| (source.id.as_str(), source.size)).collect();
     sizes.sort();
     assert_eq!(sizes, [("a", 1), ("b", 1 << 60)]);
@@ -166,7 +167,7 @@ fn a_locate_names_a_hundred_of_many_and_over_time_all() {
     }
     let mut seen = BTreeSet::new();
     for dice in 0..30 {
-        let located = registry.locate(content("1").id, false, dice);
+        let located = registry.locate(content("1").id, &[], false, dice);
         let ids: BTreeSet<_> = located.sources.iter().map(|source| source.id.clone()).collect();
         assert_eq!(ids.len(), limits::NAMED, "no source is named twice");
         seen.extend(ids);
@@ -183,7 +184,7 @@ fn a_locate_names_a_hundred_of_many_and_over_time_all() {
 fn every_limit_is_kept_to_the_last_one_and_what_is_in_can_still_change() {
     let now = Instant::now();
     let mut registry = three(now);
-    registry.room = Room { peers: 3, files_per_peer: 3, files: 5, paths_bytes: 7 };
+    registry.room = Room { peers: 3, files_per_peer: 3, files: 5, paths_bytes: 7, ..ROOM };
     assert_eq!(registry.join(now, join("d", 4, "10.0.0.4:1"), token(4)), Err(Refusal::Peers));
     assert_eq!(registry.join(now, join("c", 3, "10.0.0.3:1"), token(33)), Ok(true));
 
@@ -336,6 +337,7 @@ fn a_registry_is_what_a_naive_one_is() {
                             })
                             .collect(),
                         removed: removed.into_iter().take(dice.roll(3)).collect(),
+                        ..Changes::default()
                     };
                     let announced = registry.announce(now, token(any), &changes);
                     match (&announced, &model.announce(now, any, &changes)) {
@@ -347,14 +349,19 @@ fn a_registry_is_what_a_naive_one_is() {
             compare(&registry, &model, &mut dice);
         }
         registry.expire(now + LEASE);
-        assert!(registry.files.is_empty() && registry.by_id.is_empty() && registry.by_token.is_empty());
+        assert!(
+            registry.files.is_empty()
+                && registry.swarms.is_empty()
+                && registry.by_id.is_empty()
+                && registry.by_token.is_empty()
+        );
         assert!(registry.leases.is_empty() && registry.peers.len() == 0);
     }
 }
 
 fn compare(registry: &Registry, model: &Model, dice: &mut Dice) {
     assert_eq!(registry.next_expiry(), model.0.values().map(|entry| entry.deadline).min());
-    assert_eq!(registry.files.held(), model.0.values().map(|entry| entry.files.len()).sum::<usize>());
+    assert_eq!(registry.files.pairs(), model.0.values().map(|entry| entry.files.len()).sum::<usize>());
     let tokens: usize = model.0.values().map(|entry| 1 + entry.superseded.len()).sum();
     assert_eq!(registry.by_token.len(), tokens);
     let paths: BTreeSet<_> = model.0.values().flat_map(|entry| entry.files.keys()).collect();
@@ -379,7 +386,7 @@ fn compare(registry: &Registry, model: &Model, dice: &mut Dice) {
     assert_eq!(registry.search_exact(&exact, local).count(), count);
 
     let wanted = content(["", "1", "22", "333"][dice.roll(4)]).id;
-    let Located { paths, sources } = registry.locate(wanted, local, dice.roll(1000) as u64);
+    let Located { paths, sources } = registry.locate(wanted, &[], local, dice.roll(1000) as u64);
     let rows: Vec<_> = expected.iter().filter(|row| row.content.id == wanted).collect();
     assert_eq!(paths, rows.iter().map(|row| row.path).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
     let expected_sources: BTreeSet<_> =
