@@ -158,6 +158,8 @@ pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a question for news of a download waits for some.
 pub const NEWS_TIME: Duration = Duration::from_millis(500);
+/// How long the first news waits for more to go with it.
+pub const NEWS_BATCH_TIME: Duration = Duration::from_millis(30);
 /// Piece numbers told with an answer; more follow with the next.
 pub const NEWS_PIECES: usize = 256;
 /// Contents for which a seed remembers what it has given out; each costs 8 KiB at most.

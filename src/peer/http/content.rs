@@ -6,6 +6,7 @@ use std::{
     num::ParseIntError,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use super::{
@@ -118,7 +119,11 @@ impl Routes {
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
         let (gained, count) = download.since(since.unwrap_or(0));
         if gained.is_empty() && !asking.about.was_parked {
-            let wait = move || download.wait_beyond(count, limits::NEWS_TIME);
+            let wait = move || {
+                download.wait_beyond(count, limits::NEWS_TIME);
+                // One piece seldom comes alone, and an answer costs more than a moment.
+                thread::sleep(limits::NEWS_BATCH_TIME);
+            };
             return (Answer::empty(200), Some(Leave::Park(Box::new(wait))));
         }
         // There are at most 8,192 pieces.

@@ -90,7 +90,7 @@ impl Fetcher {
             .max_response_header_size(limits::SOURCE_HEAD_BYTES)
             .max_idle_connections(limits::SOURCE_CONNECTIONS)
             .max_idle_connections_per_host(limits::SOURCE_DEPTH)
-            .input_buffer_size(limits::FETCH_BLOCK_BYTES)
+            .input_buffer_size(limits::BLOCK_BYTES)
             .output_buffer_size(limits::SOURCE_HEAD_BYTES)
             .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
             .timeout_recv_response(Some(patience))
