@@ -96,8 +96,8 @@ impl Session<'_> {
 
     fn give_up(&self) {
         say(format_args!(
-            "another peer with this identity has joined as {} and takes its place: serving on, but no longer in the \
-             swarm (two copies of one folder cannot share an id)",
+            "another peer with this identity has joined as {} and takes this one's place: serving on, but no longer found \
+             (two copies of one folder cannot run: stop one, or begin anew in a copy without .enjambre)",
             self.shared.config.peer
         ));
     }
