@@ -54,7 +54,11 @@ pub(super) fn form(share: &Share, boundary: String, body: &mut (dyn Read + Send)
                 published.push(told);
             }
             Err(PublishError::Conflict) => refused.push(path),
-            Err(PublishError::Io(error)) => return failure(&error),
+            Err(PublishError::Io(error)) if published.is_empty() => return failure(&error),
+            Err(PublishError::Io(error)) => {
+                let detail = format!("{path} and what came behind it could not be kept: {error}. Send those again.");
+                return Answer::problem_with(failure(&error).status, &detail, json!({ "files": published }));
+            }
         }
     }
     if refused.is_empty() {
