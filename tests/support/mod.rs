@@ -178,7 +178,13 @@ fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Co
 #[track_caller]
 pub fn tracker(args: &[&str]) -> Process {
     let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-    let mut process = Process::spawn("tracker", tracker_command(listen.iter().chain(args)));
+    tracker_by(tracker_command(listen.iter().chain(args)))
+}
+
+/// Starts a tracker by a command of the caller's, and waits until it listens.
+#[track_caller]
+pub fn tracker_by(command: Command) -> Process {
+    let mut process = Process::spawn("tracker", command);
     process.address = process.wait_for_line(0, "the tracker listens", |line| {
         line.text.strip_prefix("tracker listening on ")?.split([' ', ',']).next()?.parse().ok()
     });
