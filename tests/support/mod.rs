@@ -502,8 +502,18 @@ impl Process {
     /// How often its threads have gone to sleep of their own will, and so been woken.
     #[track_caller]
     pub fn wake_ups(&self) -> f64 {
+        self.wake_ups_of(|_| true)
+    }
+
+    /// As [`Process::wake_ups`], of the threads with such a name.
+    #[track_caller]
+    pub fn wake_ups_of(&self, is_meant: impl Fn(&str) -> bool) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs");
-        let status = threads.flatten().map(|thread| thread.path().join("status").display().to_string());
+        let threads = threads
+            .flatten()
+            .map(|thread| thread.path())
+            .filter(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| is_meant(name.trim_end())));
+        let status = threads.map(|thread| thread.join("status").display().to_string());
         status.filter_map(|path| status_field(&path, "voluntary_ctxt_switches")).sum()
     }
 
