@@ -618,3 +618,23 @@ pub fn run(command: Command, stdin: &str) -> Finished {
     };
     Finished { code, out: text(Stream::Out), err: text(Stream::Err) }
 }
+
+/// Runs one ignored test of the present test binary in a namespace of its own of this `kind` (a flag
+/// of unshare), after `setup` in a shell there. Says so, and does nothing, where none can be made.
+#[track_caller]
+pub fn in_a_namespace(kind: &str, setup: &str, test: &str) {
+    let script = format!("{setup} && exec \"$0\" --exact \"$1\" --ignored --nocapture");
+    let unshare = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", kind]).args(arguments);
+        command
+    };
+    let probe = unshare(&["sh", "-c", setup]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("skipped: `unshare {kind} sh -c '{setup}'` is not possible here");
+        return;
+    }
+    let mut command = unshare(&["sh", "-c", &script]);
+    command.arg(std::env::current_exe().expect("a test binary")).arg(test);
+    assert!(command.status().expect("unshare was there before").success(), "{test}, in its namespace");
+}
