@@ -46,6 +46,7 @@ use std::{
 
 pub mod address;
 pub mod args;
+pub mod codec;
 pub mod content;
 pub mod limits;
 pub mod name;

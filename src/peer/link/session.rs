@@ -140,12 +140,11 @@ impl Session<'_> {
         let mut work = Work::Share(None);
         loop {
             let renew_at = Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
-            // What has changed comes first: a person waits for it, a large share can take minutes.
+            // What has changed comes first: a person waits for it, a large share can take minutes. The
+            // share fills what room is left, so that changes without end do not hold it up.
             let seen = self.shared.standing().news;
             let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES);
-            if files.is_empty() {
-                files = work.next(config);
-            }
+            files.extend(work.next(config, limits::ANNOUNCE_FILES - files.len()));
             if files.is_empty() {
                 self.shared.stand(|standing| standing.announced = Some(seen));
                 tokio::select! {
@@ -164,13 +163,9 @@ impl Session<'_> {
                 }
                 continue;
             }
-            let request = announcement(&stay.token, files);
-            let call = |mut client: Client| {
-                let request = request.clone();
-                async move { client.announce(request).await }
-            };
-            match self.insist(stay, call).await {
-                Ok(_) => {}
+            let mut request = announcement(&stay.token, files);
+            match self.announce(stay, &request).await {
+                Ok(()) => continue,
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
                     let text = other.into_text();
@@ -179,7 +174,20 @@ impl Session<'_> {
                     });
                 }
             }
+            // Nothing of it was taken. What the tracker knows of these paths from before is not true any more.
+            request.removed.extend(request.added.drain(..).map(|file| file.path));
+            if let Err(end @ (Refusal::Forgotten | Refusal::Superseded)) = self.announce(stay, &request).await {
+                return end;
+            }
         }
+    }
+
+    async fn announce(&mut self, stay: &Stay, request: &AnnounceRequest) -> Result<(), Refusal> {
+        let call = |mut client: Client| {
+            let request = request.clone();
+            async move { client.announce(request).await }
+        };
+        self.insist(stay, call).await.map(drop)
     }
 
     /// Makes a call that may be made twice until it is answered. The token stays good meanwhile: a
@@ -234,9 +242,12 @@ enum Work {
 }
 
 impl Work {
-    fn next(&mut self, config: &super::LinkConfig) -> Vec<(SharePath, Option<Entry>)> {
+    fn next(&mut self, config: &super::LinkConfig, room: usize) -> Vec<(SharePath, Option<Entry>)> {
         let Self::Share(after) = self else { return Vec::new() };
-        let files = config.share.list(after.as_ref(), limits::ANNOUNCE_FILES);
+        if room == 0 {
+            return Vec::new();
+        }
+        let files = config.share.list(after.as_ref(), room);
         *self = match files.last() {
             Some((path, _)) => Self::Share(Some(path.clone())),
             None => Self::Done,
