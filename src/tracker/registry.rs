@@ -254,9 +254,12 @@ impl Registry {
             }
         }
         for (_, content) in &changes.added {
-            self.swarms.became_whole(peer, *content);
+            if self.swarms.is_downloading(peer, content.id) && self.files.holds(&self.peers, peer, *content) {
+                self.swarms.became_whole(peer, *content);
+            }
         }
-        for id in changes.stopped.iter().filter(|id| changes.downloading.iter().all(|other| other.id != **id)) {
+        let wanted: BTreeSet<_> = changes.downloading.iter().map(|content| content.id).collect();
+        for id in changes.stopped.iter().filter(|id| !wanted.contains(id)) {
             self.swarms.stop(peer, *id);
         }
         for content in &changes.downloading {

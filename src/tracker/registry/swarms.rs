@@ -6,6 +6,9 @@
 //! ten that download and among ten thousand. Of those that hold a content whole, only the ones that
 //! were given to somebody are members here.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
@@ -177,9 +180,9 @@ impl Swarms {
         }
     }
 
-    /// Notes that a peer holds a content whole. Those that it was given to keep it.
+    /// Notes that a peer holds whole what it downloaded. Those that it was given to keep it.
     pub(super) fn became_whole(&mut self, peer: Handle<Peer>, content: Content) {
-        let Some(member) = self.find(peer, content.id).filter(|&member| !self.members[member].is_whole) else { return };
+        let Some(member) = self.find(peer, content.id) else { return };
         let Member { size, swarm, .. } = self.members[member];
         if size != content.size || self.members[member].takers.is_empty() {
             return self.remove(member);
@@ -293,11 +296,12 @@ impl Swarms {
             .map(Place)
             .collect();
         let most = places.len() + limits::ZONES;
-        for (mut from, to) in [(Some(start), last), (Some(0), start.saturating_sub(1))] {
+        for (from, end) in [(start, u64::from(last) + 1), (0, start.into())] {
+            let mut from = Some(from);
             while places.len() < most
                 && let Some(first) = from
                 && let Some(Rank { place, .. }) = self.ranks(swarm, size, Place(first)).next()
-                && place.0 <= to
+                && u64::from(place.0) < end
             {
                 from = place.0.checked_add(1);
                 if !place.is_in_zone_of(own) {
