@@ -124,6 +124,8 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(5);
 pub const CONNECTIONS: usize = 256;
 /// Of these, from one address.
 pub const CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Waiting connections closed at once when descriptors have run out.
+pub const CONNECTIONS_CLOSED: usize = 8;
 /// Stack of a connection's thread; what it does not touch costs nothing.
 pub const CONNECTION_STACK: usize = 256 << 10;
 /// A request head, request line and all.

@@ -393,7 +393,7 @@ async fn an_announce_of_a_million_empty_rows_is_refused_before_it_takes_memory()
     let token = client.join("a", 1).await.unwrap().token;
     let added = vec![File::default(); 1_000_000];
     refused(
-        client.announce_as(AnnounceRequest { token: token.clone(), added, removed: vec![] }).await,
+        client.announce_as(AnnounceRequest { token: token.clone(), added, ..AnnounceRequest::default() }).await,
         Code::ResourceExhausted,
         "at most 1000 files",
     );

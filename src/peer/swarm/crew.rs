@@ -232,7 +232,9 @@ impl Crew {
                     if failure.replace(what.clone()).is_none() {
                         state.notes.push(note);
                     }
-                    if state.plan.failed(source, self.began.elapsed()) {
+                    // Waiting for nothing costs more than being refused.
+                    let weight = if matches!(error, FetchError::Slow) { limits::SOURCE_FAILURES / 2 } else { 1 };
+                    if state.plan.failed(source, weight, self.began.elapsed()) {
                         self.let_go(&mut state, source, what);
                     }
                 }

@@ -339,11 +339,14 @@ impl Plan {
         }
     }
 
-    /// A request of `source` has failed: it is left alone for longer each time. True when it should
-    /// be let go.
-    pub fn failed(&mut self, source: SourceId, now: Duration) -> bool {
+    /// A request of `source` has failed, and weighs so much: it is left alone for longer each time. True
+    /// when it should be let go. What fails while it is left alone was asked before, and counts once.
+    pub fn failed(&mut self, source: SourceId, weight: u32, now: Duration) -> bool {
         let known = &mut self.sources[source];
-        known.failures += 1;
+        if known.resting_until > now {
+            return false;
+        }
+        known.failures += weight;
         known.resting_until = now + limits::SOURCE_REST * (1 << (known.failures - 1).min(8));
         known.failures >= limits::SOURCE_FAILURES
     }
@@ -499,7 +502,7 @@ mod tests {
             let ask = plan.next(source, now);
             assert!(matches!(ask, Ask::Pieces(_)), "{ask:?}");
             plan.answered(source, &ask, 0, now);
-            let is_let_go = plan.failed(source, now);
+            let is_let_go = plan.failed(source, 1, now);
             let Ask::Nothing(rest) = plan.next(source, now) else { panic!() };
             rests.push(rest);
             now += rest;

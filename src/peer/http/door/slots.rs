@@ -67,9 +67,13 @@ impl Slots {
         Some(Slot { slots: Arc::clone(self), number })
     }
 
-    /// Closes the connection that has waited longest, if one waits: for when descriptors run out.
+    /// Closes the connections that have waited longest: for when descriptors run out. Several, since
+    /// whoever is let in then needs one for the connection and more for what it asks for.
     pub(super) fn make_room(&self) {
-        let _ = self.lock().close_longest_waiting(|_| true);
+        let mut table = self.lock();
+        for _ in 0..limits::CONNECTIONS_CLOSED {
+            let _ = table.close_longest_waiting(|_| true);
+        }
     }
 
     /// Closes what waits, and waits for the rest until `deadline`.
