@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::{Response, Status};
 
-use super::{Client, Shared, replies::Refusal};
+use super::{Client, Host, Shared, replies::Refusal};
 use crate::{
     limits,
     name::SharePath,
@@ -76,10 +76,10 @@ impl Session<'_> {
                     }
                 }
                 Err(Refusal::Superseded) => return self.give_up(),
-                Err(Refusal::Taken(text)) if !self.ever_joined => {
+                Err(Refusal::Taken(_)) if !self.ever_joined => {
                     return (self.shared.config.on_refused)(format!(
-                        "peer id {} is taken: a live peer with another identity has it ({text}); \
-                         choose another id, or stop that peer first",
+                        "peer id {} is taken: a live peer with another identity has it; choose another id, or stop \
+                         that peer first",
                         self.shared.config.peer
                     ));
                 }
@@ -132,6 +132,13 @@ impl Session<'_> {
             config.peer,
             lease.as_secs_f32()
         ));
+        if config.advertise.is_none() && !config.bind.is_unspecified() && config.bind != address.ip() {
+            say(format_args!(
+                "others are told {address}, where this peer does not listen: its --bind is {}; leave that out, or \
+                 use --advertise",
+                config.bind
+            ));
+        }
         self.ever_joined = true;
         self.trouble = None;
         self.shared.stand(|standing| standing.joined = true);
@@ -275,12 +282,12 @@ fn announcement(token: &[u8], files: Vec<(SharePath, Option<Entry>)>) -> Announc
 }
 
 /// The address of the host that `--advertise` names.
-async fn look_up(host: &str) -> Result<IpAddr, Refusal> {
+async fn look_up(host: &Host) -> Result<IpAddr, Refusal> {
     let failed = |reason: String| Refusal::Away(format!("cannot find the address of --advertise {host}: {reason}"));
-    if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+    if let Ok(address) = host.bare().parse() {
         return Ok(address);
     }
-    let mut found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
+    let mut found = tokio::net::lookup_host((host.bare(), 0)).await.map_err(|error| failed(error.to_string()))?;
     found.next().map(|address| address.ip()).ok_or_else(|| failed("it has none".into()))
 }
 
