@@ -61,6 +61,7 @@ fn a_bad_command_line_is_one_line_and_exit_code_2() {
         (&["p", "0", here, "--tracker", "nowhere"], "HOST:PORT"),
         (&["p", "0", here, "--tracker", "http://h:1"], "HOST:PORT"),
         (&["p", "0", here, "--bind", "localhost"], "--bind localhost"),
+        (&["p", "0", here, "--advertise", "10.0.0.1:5000"], "no port"),
         (&["p", "0", here, "--zone", "a b"], "a zone is"),
         (&["p q", "0", here], "peer id `p q`"),
         (&["search", "0", here], "cannot be peer ids"),
@@ -103,7 +104,15 @@ fn a_folder_that_another_peer_uses_is_refused_and_the_holder_named() {
     second.arg(folder.path());
     let Finished { code, err, .. } = run(second, "");
     assert_eq!(code, Some(2));
-    assert!(err.contains("first") && err.contains(&first.id().to_string()), "{err}");
+    assert!(err.contains(&format!("in use by first, process {}:", first.id())), "{err}");
+}
+
+#[test]
+fn a_peer_that_others_are_told_to_find_where_it_does_not_listen_says_so() {
+    let tracker = tracker(&[]);
+    let folder = Folder::new();
+    let peer = peer("p", folder.path(), tracker.address, &["--bind", "127.0.0.2"]);
+    peer.wait_for_line(0, "it warns", |line| line.text.contains("where this peer does not listen").then_some(()));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use enjambre::{
     peer::{
         console::{self, Console},
         http::{Http, Status},
-        link::{Link, LinkConfig, TrackerAddress},
+        link::{Host, Link, LinkConfig, TrackerAddress},
         share::Share,
         swarm::partial::Downloads,
     },
@@ -61,7 +61,7 @@ struct Options {
     folder: PathBuf,
     tracker: TrackerAddress,
     bind: IpAddr,
-    advertise: Option<String>,
+    advertise: Option<Host>,
     zone: Zone,
 }
 
@@ -108,7 +108,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let Options { peer, port, folder, tracker, bind, advertise, zone } = options;
     let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
 
-    let holder = format!("{peer} on port {port}, process {}", std::process::id());
+    let place = if port == 0 { String::new() } else { format!(" on port {port}") };
+    let holder = format!("{peer}{place}, process {}", std::process::id());
     let share = Share::open(&folder, &holder).map_err(|error| Failure(2, error))?;
     let listener = TcpListener::bind((bind, port)).map_err(|error| Failure(1, cannot_bind(bind, port, &error)))?;
     let port = listener.local_addr().map_err(system)?.port();
@@ -130,6 +131,7 @@ fn run(options: Options) -> Result<u8, Failure> {
         peer: peer.clone(),
         port,
         zone,
+        bind,
         advertise,
         share: share.clone(),
         on_refused: Box::new(move |error| refused.with(Err(Failure(1, error)))),

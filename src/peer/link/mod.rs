@@ -9,7 +9,7 @@ mod session;
 
 use std::{
     fmt, io,
-    net::ToSocketAddrs,
+    net::{IpAddr, ToSocketAddrs},
     str::FromStr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
@@ -34,10 +34,39 @@ use crate::{
     proto::{self, tracker_client::TrackerClient},
 };
 
+/// A host: its name, or its address, IPv6 with or without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(String);
+
+impl Host {
+    /// As the system's resolver wants it.
+    fn bare(&self) -> &str {
+        self.0.trim_matches(['[', ']'])
+    }
+}
+
+impl FromStr for Host {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = Self(text.to_owned());
+        let is_name =
+            !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_'));
+        let is_address = host.bare().parse::<IpAddr>().is_ok();
+        if is_name || is_address { Ok(host) } else { Err("write a host's name or address, and no port") }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where the tracker is: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackerAddress {
-    host: String,
+    host: Host,
     port: u16,
 }
 
@@ -53,7 +82,7 @@ impl TrackerAddress {
     /// # Errors
     /// The resolver's.
     pub fn resolve(&self) -> io::Result<impl Iterator<Item = std::net::SocketAddr> + use<>> {
-        (self.host.trim_matches(['[', ']']), self.port).to_socket_addrs()
+        (self.host.bare(), self.port).to_socket_addrs()
     }
 
     fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
@@ -69,10 +98,10 @@ impl FromStr for TrackerAddress {
         let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or(wrong)?;
         let is_v6 = host.starts_with('[') && host.ends_with(']');
-        if host.is_empty() || host.contains(['/', '@', '?', '#']) || (host.contains(':') && !is_v6) {
+        if host.contains(':') && !is_v6 {
             return Err(wrong);
         }
-        let address = Self { host: host.to_owned(), port };
+        let address = Self { host: host.parse().map_err(|_| wrong)?, port };
         address.endpoint().map_err(|_| wrong)?;
         Ok(address)
     }
@@ -94,8 +123,10 @@ pub struct LinkConfig {
     pub port: u16,
     /// Its zone.
     pub zone: Zone,
+    /// The address it serves on; unspecified for all of them.
+    pub bind: IpAddr,
     /// The host that others shall dial, where it is not the one the tracker sees.
-    pub advertise: Option<String>,
+    pub advertise: Option<Host>,
     /// What to announce.
     pub share: Share,
     /// Called once when the tracker refuses the very first join, with a sentence on why and what
@@ -414,6 +445,16 @@ mod tests {
         }
         for bad in ["", "host", ":1", "host:", "host:0", "host:65536", "http://host:1", "::1:50051", "a b:1", "u@h:1"] {
             assert!(bad.parse::<TrackerAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port() {
+        for good in ["10.0.0.1", "fd00::1", "[fd00::1]", "host", "ec2-1-2-3-4.compute.amazonaws.com"] {
+            assert!(good.parse::<Host>().is_ok(), "{good}");
+        }
+        for bad in ["", "10.0.0.1:5000", "[fd00::1]:5000", "a b", "http://x", "u@h", "host:1", "[]"] {
+            assert!(bad.parse::<Host>().is_err(), "{bad}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Client, Shared, downloads::Downloads, replies::Refusal};
+use super::{Client, Host, Shared, downloads::Downloads, replies::Refusal};
 use crate::{
     limits,
     name::SharePath,
@@ -129,6 +129,13 @@ impl Session<'_> {
             config.peer,
             lease.as_secs_f32()
         ));
+        if config.advertise.is_none() && !config.bind.is_unspecified() && config.bind != address.ip() {
+            say(format_args!(
+                "others are told {address}, where this peer does not listen: its --bind is {}; leave that out, or \
+                 use --advertise",
+                config.bind
+            ));
+        }
         self.ever_joined = true;
         self.trouble = None;
         self.shared.stand(|standing| standing.joined = true);
@@ -299,12 +306,12 @@ fn announcement(token: &[u8], files: Vec<(SharePath, Option<Entry>)>) -> Announc
 }
 
 /// The address of the host that `--advertise` names.
-async fn look_up(host: &str) -> Result<IpAddr, Refusal> {
+async fn look_up(host: &Host) -> Result<IpAddr, Refusal> {
     let failed = |reason: String| Refusal::Nameless(format!("--advertise {host} has no address ({reason})"));
-    if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+    if let Ok(address) = host.bare().parse() {
         return Ok(address);
     }
-    let mut found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
+    let mut found = tokio::net::lookup_host((host.bare(), 0)).await.map_err(|error| failed(error.to_string()))?;
     found.next().map(|address| address.ip()).ok_or_else(|| failed("its name is known without one".into()))
 }
 

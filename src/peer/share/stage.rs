@@ -160,7 +160,11 @@ impl Staged {
         let mut is_certain = true;
         let published = state.while_publishing(path, stamp, || {
             for _ in 0..TRIES {
-                let folder = state.root.make_folders(path).map_err(failed)?;
+                let folder = match state.root.make_folders(path) {
+                    // A folder on the way was removed just after it was made.
+                    Err(Errno::NOENT) => continue,
+                    made => made.map_err(failed)?,
+                };
                 match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
                     Ok(()) => {
                         fsync(&folder).map_err(failed)?;
@@ -185,6 +189,9 @@ impl Staged {
             Ok(Published::Same) | Err(PublishError::Conflict) => false,
             Err(PublishError::Io(_)) => self.nameless.stays,
         };
+        if !matches!(published, Ok(Published::New)) {
+            state.drop_list(&content);
+        }
         if !is_certain || matches!(published, Err(PublishError::Io(_))) {
             // Others have touched it already, or it has its name and is not on disk for sure.
             state.look_again(path.clone());

@@ -251,7 +251,8 @@ impl State {
         true
     }
 
-    fn drop_list(&self, content: &ContentId) {
+    /// Removes the piece list of a content unless a file has it.
+    pub(super) fn drop_list(&self, content: &ContentId) {
         let lists = self.lists.lock();
         if !self.index(|index| index.has(content)) {
             let _ = Lists::remove(&lists, &self.private.pieces, content);

@@ -42,6 +42,8 @@ fn publishing_shares_at_once_and_never_replaces() {
     assert_eq!(fs::read(temp.join(name)).unwrap(), one);
     assert_eq!(share.take_changes(9), []);
     assert_eq!(files_in(&share.private_folder().join("tmp")), 0);
+    assert!(matches!(publish(&share, name, noise(100_001)), Err(PublishError::Conflict)));
+    assert_eq!(files_in(&share.private_folder().join("pieces")), 1, "what is refused leaves no piece list");
 
     // Not known yet, so that it has to be read to be compared.
     temp.write("copy", "same");
