@@ -66,9 +66,11 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     let have = |since: usize| get(victim.address, &format!("/content/{id}/have?since={since}"));
     let held = || have(0).header("enjambre-have").map(str::to_owned);
     wait_for(PATIENCE, "ten pieces are here", || held().as_deref() == Some("10/41"));
-    let numbers: Vec<u8> = (0..10).flat_map(|number: u16| number.to_be_bytes()).collect();
-    assert_eq!(have(0).body, numbers);
+    let numbers = have(0).body;
     assert_eq!(have(7).body, numbers[14..]);
+    let gained: Vec<usize> =
+        numbers.as_chunks::<2>().0.iter().map(|number| u16::from_be_bytes(*number).into()).collect();
+    assert_eq!(gained.len(), 10);
     // Nothing is new: the answer takes its time, and says so.
     let asked = Instant::now();
     let nothing = have(10);
@@ -80,23 +82,30 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
             == get(seed.address, &format!("/content/{id}/pieces")).body
     );
     let content = format!("/content/{id}");
-    for (range, is_here) in [
-        (0..1, true),
-        (0..PIECE, true),
-        (3 * PIECE - 1..3 * PIECE + 1, true),
-        (0..10 * PIECE, true),
-        (0..10 * PIECE + 1, false),
-        (10 * PIECE..10 * PIECE + 10, false),
-        (40 * PIECE..40 * PIECE + 17, false),
-    ] {
-        let header = format!("bytes={}-{}", range.start, range.end - 1);
-        let answer = request(victim.address, "GET", &content, &[("Range", &header)], b"");
-        if is_here {
-            assert!(answer.status == 206 && answer.body == bytes[range], "{header}: {}", answer.status);
-        } else {
-            assert_eq!((answer.status, answer.header("retry-after")), (404, Some("1")), "{header}");
+    let is_here = |piece: usize| gained.contains(&piece);
+    for piece in 0..=40 {
+        let (start, end) = (piece * PIECE, bytes.len().min((piece + 1) * PIECE));
+        for (range, is_here) in [
+            (start..start + 1, is_here(piece)),
+            (start..end, is_here(piece)),
+            (end - 1..end, is_here(piece)),
+            (start..bytes.len().min(end + 1), is_here(piece) && (piece == 40 || is_here(piece + 1))),
+        ] {
+            let header = format!("bytes={}-{}", range.start, range.end - 1);
+            let answer = request(victim.address, "GET", &content, &[("Range", &header)], b"");
+            if is_here {
+                assert!(answer.status == 206 && answer.body == bytes[range], "{header}: {}", answer.status);
+            } else {
+                assert_eq!((answer.status, answer.header("retry-after")), (404, Some("1")), "{header}");
+            }
         }
     }
+    // An answer with bytes tells the news as well.
+    let held = gained[0] * PIECE;
+    let header = format!("bytes={held}-{held}");
+    let answer = request(victim.address, "GET", &format!("{content}?since=8"), &[("Range", &header)], b"");
+    let news = format!("{},{}", gained[8], gained[9]);
+    assert_eq!((answer.header("enjambre-have"), answer.header("enjambre-news")), (Some("10/41"), Some(news.as_str())));
     assert_eq!(get(victim.address, &content).status, 404, "the whole is not here");
     assert_eq!(get(victim.address, &format!("{content}/fresh")).status, 404, "who downloads is no seed");
     assert_eq!(get(victim.address, "/files/f.bin").status, 404);
