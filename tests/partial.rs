@@ -101,8 +101,8 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
         }
     }
     // An answer with bytes tells the news as well.
-    let held = gained[0] * PIECE;
-    let header = format!("bytes={held}-{held}");
+    let start = gained[0] * PIECE;
+    let header = format!("bytes={start}-{start}");
     let answer = request(victim.address, "GET", &format!("{content}?since=8"), &[("Range", &header)], b"");
     let news = format!("{},{}", gained[8], gained[9]);
     assert_eq!((answer.header("enjambre-have"), answer.header("enjambre-news")), (Some("10/41"), Some(news.as_str())));

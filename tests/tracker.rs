@@ -15,8 +15,8 @@ use std::{
 use enjambre::{
     limits,
     proto::{
-        AnnounceRequest, File, Found, JoinReply, JoinRequest, LeaveRequest, LocateReply, LocateRequest, RenewRequest,
-        SearchReply, SearchRequest, tracker_client::TrackerClient,
+        AnnounceRequest, Download, File, Found, JoinReply, JoinRequest, LeaveRequest, LocateReply, LocateRequest,
+        RenewRequest, SearchReply, SearchRequest, tracker_client::TrackerClient,
     },
 };
 use support::*;
@@ -78,6 +78,10 @@ impl Client {
             .map(tonic::Response::into_inner)
     }
 
+    async fn locate_as(&mut self, request: LocateRequest) -> Result<LocateReply, Status> {
+        self.0.locate(request).await.map(tonic::Response::into_inner)
+    }
+
     /// All paths, each with the ids of its sources.
     async fn all(&mut self) -> Vec<(String, Vec<String>)> {
         let found = self.search("*", false).await.unwrap().found;
@@ -98,6 +102,11 @@ fn joining(peer_id: &str, identity: u8) -> JoinRequest {
 fn file(path: &str, text: &str) -> File {
     let content = blake3::hash(text.as_bytes()).as_bytes().to_vec();
     File { path: path.to_owned(), content, size: text.len() as u64 }
+}
+
+fn download(text: &str) -> Download {
+    let File { content, size, .. } = file("x", text);
+    Download { content, size }
 }
 
 fn row(path: &str, ids: &[&str]) -> (String, Vec<String>) {
@@ -137,6 +146,69 @@ async fn what_one_peer_announces_another_finds_and_locates() {
     assert!(located.sources.iter().all(|source| source.size == 3 && source.address == "127.0.0.1:5000"));
     assert_eq!(client.locate(&[0; 32]).await.unwrap(), LocateReply::default());
     line(&tracker, "join peer=a address=127.0.0.1:5000 zone=us-east-1a took_over=false");
+}
+
+#[tokio::test]
+async fn downloaders_of_a_content_are_given_to_each_other() {
+    let tracker = Tracker::start(&["--lease", "4"]);
+    let mut client = tracker.client().await;
+    let seed = client.join("seed", 1).await.unwrap().token;
+    client.announce(&seed, &[("x", "one")], &[]).await.unwrap();
+    let mut tokens = Vec::new();
+    for number in 0..12_u8 {
+        let token = client.join(&format!("p{number}"), number).await.unwrap().token;
+        let downloading = vec![download("one"), download(&format!("only {number}"))];
+        let request = AnnounceRequest { token: token.clone(), downloading, ..AnnounceRequest::default() };
+        client.announce_as(request).await.unwrap();
+        tokens.push(token);
+    }
+    let Download { content, size } = download("one");
+    let ask = |token: &[u8], dead: &[&str]| {
+        let dead = dead.iter().map(ToString::to_string).collect();
+        LocateRequest { content: content.clone(), token: token.to_vec(), dead }
+    };
+    for (number, token) in tokens.iter().enumerate() {
+        let reply = client.locate_as(ask(token, &[])).await.unwrap();
+        let (partial, whole): (Vec<_>, Vec<_>) = reply.sources.iter().partition(|source| source.partial);
+        assert_eq!((partial.len(), whole.len()), (limits::NEIGHBOURS, 1));
+        assert!(whole[0].peer_id == "seed" && partial.iter().all(|source| source.peer_id != format!("p{number}")));
+        assert!(reply.sources.iter().all(|source| source.size == size && source.address == "127.0.0.1:5000"));
+        assert_eq!(reply.paths, ["x"]);
+        assert_eq!(client.locate_as(ask(token, &[])).await.unwrap(), reply, "the same again");
+        let dead = partial[3].peer_id.clone();
+        let other = client.locate_as(ask(token, &[&dead])).await.unwrap();
+        let mut kept = reply.sources.clone();
+        kept.retain(|source| source.peer_id != dead);
+        assert!(kept.iter().all(|source| other.sources.contains(source)));
+        assert!(other.sources.len() == 9 && other.sources.iter().all(|source| source.peer_id != dead));
+        assert_eq!(client.locate_as(ask(&[], &["seed"])).await.unwrap().sources, [], "no partial ones to a stranger");
+    }
+    // Whoever only shares sees who holds it whole, and a stranger nothing.
+    assert_eq!(client.locate_as(ask(&seed, &[])).await.unwrap().sources, []);
+    refused(client.locate_as(ask(&[7; 16], &[])).await, Code::NotFound, "join again");
+    refused(client.locate_as(ask(&[7; 15], &[])).await, Code::InvalidArgument, "token");
+    client.join("p0", 0).await.unwrap();
+    refused(client.locate_as(ask(&tokens[0], &[])).await, Code::Aborted, "newer copy");
+
+    // One is whole, one has stopped, one has left, the others die.
+    client.announce(&tokens[1], &[("copy", "one")], &[]).await.unwrap();
+    let stopped = vec![content.clone()];
+    let request = AnnounceRequest { token: tokens[2].clone(), stopped, ..AnnounceRequest::default() };
+    client.announce_as(request).await.unwrap();
+    client.leave(&tokens[3]).await.unwrap();
+    let reply = client.locate_as(ask(&tokens[11], &[])).await.unwrap();
+    for gone in ["p0", "p2", "p3", "p11"] {
+        assert!(reply.sources.iter().all(|source| source.peer_id != gone), "{gone}");
+    }
+    assert!(reply.sources.iter().any(|source| source.peer_id == "p1" && !source.partial));
+    assert_eq!(reply.sources.iter().filter(|source| source.partial).count(), 7, "all there are");
+    assert_eq!(reply.paths, ["copy", "x"]);
+    let begun = Instant::now();
+    while !client.locate_as(ask(&tokens[11], &[])).await.unwrap().sources.is_empty() {
+        client.renew(&tokens[11]).await.unwrap();
+        assert!(begun.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -309,6 +381,32 @@ async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
     let request = AnnounceRequest { token: token.clone(), removed: many, ..AnnounceRequest::default() };
     refused(client.announce_as(request).await, Code::OutOfRange, "");
 
+    let download = download("2");
+    for (bad, part) in [
+        (Download { content: vec![1; 31], ..download.clone() }, "downloading[1].content"),
+        (Download { content: vec![1; 100_000], ..download.clone() }, "downloading[1].content"),
+        (Download { size: u64::MAX, ..download.clone() }, "downloading[1].size"),
+        (Download { size: 7, ..download.clone() }, "two sizes"),
+        (Download { size: 7, ..self::download("1") }, "two sizes"),
+    ] {
+        let downloading = vec![download.clone(), bad];
+        let request = AnnounceRequest { token: token.clone(), downloading, ..AnnounceRequest::default() };
+        refused(client.announce_as(request).await, Code::InvalidArgument, part);
+    }
+    let stopped = vec![vec![1; 32], vec![]];
+    let request = AnnounceRequest { token: token.clone(), stopped, ..AnnounceRequest::default() };
+    refused(client.announce_as(request).await, Code::InvalidArgument, "stopped[1]");
+    let (downloading, stopped) = (vec![download; 600], vec![vec![1; 32]; 401]);
+    let request = AnnounceRequest { token: token.clone(), downloading, stopped, ..AnnounceRequest::default() };
+    refused(client.announce_as(request).await, Code::ResourceExhausted, "at most 1000 files");
+    for number in [0_u64, 1] {
+        let distinct = |at: u64| Download { content: blake3::hash(&at.to_be_bytes()).as_bytes().to_vec(), size: 1 };
+        let downloading = (number..number + limits::ANNOUNCE_FILES as u64).map(distinct).collect();
+        let request = AnnounceRequest { token: token.clone(), downloading, ..AnnounceRequest::default() };
+        let announced = client.announce_as(request).await;
+        if number == 0 { announced.unwrap() } else { refused(announced, Code::ResourceExhausted, "1000 downloads") }
+    }
+
     for exact in [true, false] {
         refused(client.search("", exact).await, Code::InvalidArgument, "text");
         refused(client.search(&"x".repeat(1025), exact).await, Code::InvalidArgument, "text");
@@ -319,6 +417,13 @@ async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
     }
     for content in [&[][..], &[0; 31], &[0; 33]] {
         refused(client.locate(content).await, Code::InvalidArgument, "content");
+    }
+    for (dead, code, part) in [
+        (vec!["p".to_owned(), "a b".to_owned()], Code::InvalidArgument, "dead[1]"),
+        (vec!["p".to_owned(); limits::DEAD + 1], Code::ResourceExhausted, "at most 16"),
+    ] {
+        let request = LocateRequest { content: vec![0; 32], dead, ..LocateRequest::default() };
+        refused(client.locate_as(request).await, code, part);
     }
     assert_eq!(client.all().await, [row("x", &["a"])]);
     // The log holds one line a refusal, whatever was in the request.

@@ -132,7 +132,9 @@ impl Calls {
         let proto::AnnounceRequest { added, removed, downloading, stopped, .. } = request;
         if added.len() + removed.len() + downloading.len() + stopped.len() > limits::ANNOUNCE_FILES {
             let most = limits::ANNOUNCE_FILES;
-            return Err(Refused::TooMuch(format!("an announce holds at most {most} files: send several")));
+            return Err(Refused::TooMuch(format!(
+                "an announce holds at most {most} files and downloads: send several"
+            )));
         }
         let mut changes = Changes::default();
         for (at, file) in added.iter().enumerate() {

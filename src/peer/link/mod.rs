@@ -371,9 +371,9 @@ impl Shared {
 
     /// Locates as the downloader that this peer is, once the tracker knows that.
     async fn neighbours(&self, request: proto::LocateRequest) -> Result<proto::LocateReply, Refusal> {
-        // Told or not: what fails here is said, and tried again, by the session.
-        let _ = self.tell(Downloads::begun).await;
-        let token = self.downloads().token();
+        // What fails here is said, and tried again, by the session.
+        let told = self.tell(Downloads::begun).await;
+        let token = self.downloads().token().filter(|_| !matches!(told, Err(Refusal::Away(_))));
         if let Some(token) = token {
             match self.locate(proto::LocateRequest { token: token.clone(), ..request.clone() }).await {
                 Err(Refusal::Forgotten) => {

@@ -248,7 +248,6 @@ impl Swarms {
         if wanted == 0 {
             return Vec::new();
         }
-        let far_wanted = (limits::NEIGHBOURS - limits::NEIGHBOURS_IN_ZONE).saturating_sub(far.len());
         let near_wanted = limits::NEIGHBOURS_IN_ZONE.saturating_sub(near.len());
         // At most those in the view, the dead and the asker are passed over.
         let least = |place| {
@@ -277,7 +276,6 @@ impl Swarms {
                 chosen.push(rank.member);
             }
         };
-        take(&mut far, far_wanted, limits::NEIGHBOUR_TAKERS);
         take(&mut near, near_wanted, limits::TAKERS);
         take(&mut far, wanted, limits::NEIGHBOUR_TAKERS);
         take(&mut near, wanted, limits::TAKERS);
