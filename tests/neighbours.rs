@@ -45,6 +45,7 @@ impl Peer {
             peer: peer_id(id),
             port: 5000,
             zone: Zone::default(),
+            bind: "0.0.0.0".parse().unwrap(),
             advertise: None,
             share,
             on_refused: Box::new(|sentence| panic!("{sentence}")),

@@ -150,8 +150,8 @@ async fn what_one_peer_announces_another_finds_and_locates() {
 
 #[tokio::test]
 async fn downloaders_of_a_content_are_given_to_each_other() {
-    let tracker = Tracker::start(&["--lease", "4"]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&["--lease", "4"]);
+    let mut client = Client::of(&tracker).await;
     let seed = client.join("seed", 1).await.unwrap().token;
     client.announce(&seed, &[("x", "one")], &[]).await.unwrap();
     let mut tokens = Vec::new();
@@ -206,7 +206,7 @@ async fn downloaders_of_a_content_are_given_to_each_other() {
     let begun = Instant::now();
     while !client.locate_as(ask(&tokens[11], &[])).await.unwrap().sources.is_empty() {
         client.renew(&tokens[11]).await.unwrap();
-        assert!(begun.elapsed() < SOON);
+        assert!(begun.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
