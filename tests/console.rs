@@ -274,7 +274,7 @@ fn an_id_that_another_live_peer_has_ends_the_second_one() {
     command.arg(folder.path()).args(["--tracker", &tracker.address.to_string()]);
     let Finished { code, err, .. } = run(command, "leave\n");
     assert_eq!(code, Some(1));
-    assert!(err.contains("error: peer id giver is taken"), "{err}");
+    assert!(err.contains("error: the tracker refuses this peer: another live peer has the id giver: "), "{err}");
 }
 
 #[test]

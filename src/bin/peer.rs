@@ -34,15 +34,24 @@ static COMMAND: Command = Command {
     operands: &[
         ("id", "its name in the swarm: letters, digits, dots, dashes, underscores"),
         ("port", "TCP port to serve on; 0 takes a free one"),
-        ("folder", "what to offer, and where files that are fetched go"),
+        ("folder", "what to offer, and where fetched and uploaded files go"),
     ],
     flags: &[
         Flag { name: "--tracker", value: "HOST:PORT", help: "where the tracker is (127.0.0.1:50051)" },
         Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of them)" },
-        Flag { name: "--advertise", value: "HOST", help: "address that others dial, where the tracker sees another" },
-        Flag { name: "--zone", value: "ZONE", help: "sources in the same zone are asked first, as us-east-1a" },
+        Flag {
+            name: "--advertise",
+            value: "HOST",
+            help: "address to give out, where the tracker sees another and allows it",
+        },
+        Flag {
+            name: "--zone",
+            value: "ZONE",
+            help: "where it is, as us-east-1a: sources in the same zone are asked first",
+        },
     ],
-    more: "Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
+    more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
+           Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
 };
 
 /// What the command line says.

@@ -26,12 +26,13 @@ pub(super) fn page(peer: &str, files: &[(SharePath, Entry)], total: usize) -> St
         more => format!("<p>And {more} more: <a href=\"/files\">/files</a> has them all.</p>\n"),
     };
     let peer = escape_html(peer);
+    let files = if total == 1 { "file" } else { "files" };
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{peer}</title>\n\
          <style>body{{font:1em sans-serif;margin:2em;max-width:70em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}\
          td:nth-child(2){{text-align:right}}code{{font-size:.8em}}</style>\n\
-         <h1>{peer}</h1>\n<p>{total} files. To send one: <code>curl -T notes.txt http://HOST:PORT/files/</code></p>\n\
+         <h1>{peer}</h1>\n<p>{total} {files}. To send one: <code>curl -T notes.txt http://HOST:PORT/files/</code></p>\n\
          <table>\n<tr><th>File<th>Bytes<th>Content id\n{rows}</table>\n{more}</html>\n"
     )
 }

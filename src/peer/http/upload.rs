@@ -99,6 +99,7 @@ fn failure(error: &io::Error) -> Answer {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             Answer::problem(408, "The upload made no progress for too long; nothing was kept. Send it again.")
         }
+        ErrorKind::InvalidFilename => Answer::problem(400, &format!("The upload could not be kept: {error}.")),
         ErrorKind::NotADirectory | ErrorKind::CrossesDevices => {
             Answer::problem(409, &format!("The upload could not be kept: {error}. Nothing was kept."))
         }

@@ -1,7 +1,7 @@
-//! The link to the tracker: the only tokio and tonic client code.
+//! The link to the tracker: the peer's only tokio and tonic code.
 //!
 //! One thread runs it. It joins, announces the share and every change of it, and keeps the lease;
-//! the rest of the peer sees blocking calls. A tracker is believed nothing: see [`replies`].
+//! the rest of the peer sees blocking calls. A tracker is believed nothing: see `replies`.
 
 mod replies;
 mod session;

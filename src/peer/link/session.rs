@@ -76,17 +76,13 @@ impl Session<'_> {
                     }
                 }
                 Err(Refusal::Superseded) => return self.give_up(),
-                Err(Refusal::Taken(_)) if !self.ever_joined => {
-                    return (self.shared.config.on_refused)(format!(
-                        "peer id {} is taken: a live peer with another identity has it; choose another id, or stop \
-                         that peer first",
-                        self.shared.config.peer
-                    ));
-                }
-                Err(Refusal::Never(text)) if !self.ever_joined => {
+                Err(Refusal::Taken(text) | Refusal::Never(text)) if !self.ever_joined => {
                     return (self.shared.config.on_refused)(format!("the tracker refuses this peer: {text}"));
                 }
                 Err(Refusal::Away(reason)) => self.say_away(&reason),
+                Err(Refusal::Nameless(text)) => self.say_once(Trouble::Refused, || {
+                    format!("cannot join yet, {text}: serving all the same, trying again")
+                }),
                 Err(other) => {
                     let text = other.into_text();
                     self.say_once(Trouble::Refused, || {
@@ -100,8 +96,8 @@ impl Session<'_> {
 
     fn give_up(&self) {
         say(format_args!(
-            "another peer with this identity has joined as {} and takes its place: serving on, but no longer in the \
-             swarm (two copies of one folder cannot share an id)",
+            "another peer with this identity has joined as {} and takes this one's place: serving on, but no longer found \
+             (two copies of one folder cannot run: stop one, or begin anew in a copy without .enjambre)",
             self.shared.config.peer
         ));
     }
@@ -283,12 +279,12 @@ fn announcement(token: &[u8], files: Vec<(SharePath, Option<Entry>)>) -> Announc
 
 /// The address of the host that `--advertise` names.
 async fn look_up(host: &Host) -> Result<IpAddr, Refusal> {
-    let failed = |reason: String| Refusal::Away(format!("cannot find the address of --advertise {host}: {reason}"));
+    let failed = |reason: String| Refusal::Nameless(format!("--advertise {host} has no address ({reason})"));
     if let Ok(address) = host.bare().parse() {
         return Ok(address);
     }
     let mut found = tokio::net::lookup_host((host.bare(), 0)).await.map_err(|error| failed(error.to_string()))?;
-    found.next().map(|address| address.ip()).ok_or_else(|| failed("it has none".into()))
+    found.next().map(|address| address.ip()).ok_or_else(|| failed("its name is known without one".into()))
 }
 
 /// Pauses between tries: doubling, jittered, so that a fleet does not come back in step.

@@ -146,10 +146,9 @@ impl Staged {
     pub(super) fn publish(mut self, path: &SharePath) -> Result<Published, PublishError> {
         let state = self.nameless.state.clone();
         if path.parts().count() > limits::SHARE_DEPTH + 1 {
-            return Err(refused(format!(
-                "cannot make {path}: files more than {} folders deep are not shared",
-                limits::SHARE_DEPTH
-            )));
+            let sentence =
+                format!("cannot make {path}: files more than {} folders deep are not shared", limits::SHARE_DEPTH);
+            return Err(PublishError::Io(io::Error::new(io::ErrorKind::InvalidFilename, sentence)));
         }
         if state.index(|index| index.len() >= limits::SHARE_FILES && index.get(path).is_none()) {
             return Err(refused(format!("cannot make {path}: a share holds {} files at most", limits::SHARE_FILES)));
