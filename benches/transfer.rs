@@ -14,7 +14,7 @@ use std::{
     io::{self, Read},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -31,7 +31,7 @@ const GETS: usize = 3;
 /// Long enough for 2 GiB to reach a slow disk.
 const MINUTES: Duration = Duration::from_secs(300);
 
-fn main() {
+fn main() -> ExitCode {
     let mut report = Report::new("make bench");
     // On the checkout's disk: the system's folder for temporary files may be memory.
     let disk = Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
@@ -58,7 +58,7 @@ fn main() {
     random_file(&share.join("huge.bin"), 2 * GIB);
     memory_of_a_get(&mut report, &disk, &share, tracker.address);
     memory_of_uploads(&mut report, &disk, &share.join("huge.bin"), tracker.address);
-    report.end();
+    report.end()
 }
 
 /// What some GETs were, seen from outside and from the server.
