@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(std::env::var_os("CARGO_FEATURE_PEER").is_some())
         .build_server(std::env::var_os("CARGO_FEATURE_TRACKER").is_some())
         .build_transport(false)
+        .codec_path("crate::codec::BoundedCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

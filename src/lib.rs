@@ -1,4 +1,41 @@
 //! Enjambre shares files among a fleet of small machines: one `tracker`, many `peer`s.
+//!
+//! **Control is central, data is not.** The tracker knows names, content ids and who holds them;
+//! bytes flow between peers only, over plain HTTP, and each is checked against the id that was asked
+//! for. This page is the map; ARCHITECTURE.md has the words, the protocols and the reasons.
+//!
+//! | module | what it is, and what it alone knows |
+//! |---|---|
+//! | [`limits`] | every cap and time-out, named, with its reason |
+//! | [`content`] | ids, pieces, piece lists; pure |
+//! | [`name`] | the only parser of names from outside, and their encoders; pure |
+//! | [`address`] | which addresses a peer may be told, and may dial; pure |
+//! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
+//! | [`proto`] | the tracker's protocol, generated |
+//! | `tracker` | who has what; in it the only tonic server code |
+//! | `peer::share` | the only code that opens files of a share |
+//! | `peer::link` | the peer's only tokio and tonic code |
+//! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
+//! | `peer::swarm` | downloads; in it the only ureq code |
+//! | `peer::console` | the commands |
+//!
+//! Imports go downwards only: the binaries, the console, `http` and `swarm`, `share` and `link`, and
+//! below them what is pure. `tracker` and `peer` know nothing of each other, and each is a feature.
+//!
+//! # Invariants
+//!
+//! 1. A file appears under its final name only whole and verified.
+//! 2. Nothing that arrives from a socket makes a process write outside its share, follow a symlink,
+//!    replace a file that exists, or stop; nobody makes a peer dial where no peer can be.
+//! 3. A peer killed at any instant leaves no wrong file under a final name, and goes on later with
+//!    every piece that was on disk, each verified again.
+//! 4. While the tracker is dead, peers serve each other; within a lease of its return searches are
+//!    whole again, with no one doing anything.
+//! 5. A peer that dies is gone from search within a lease, one that leaves is gone at once.
+//! 6. Memory, threads and open files are bounded by [`limits`], never by what a stranger sends.
+//! 7. Only the holder of a peer's lease token can change or remove that peer's entry.
+//!
+//! `tests/invariants.rs` has a test or more for each, under its number.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -9,6 +46,7 @@ use std::{
 
 pub mod address;
 pub mod args;
+pub mod codec;
 pub mod content;
 pub mod limits;
 pub mod name;

@@ -60,8 +60,10 @@ pub const RPC_SMALL_BYTES: usize = 16 << 10;
 pub const RPC_HEAD_BYTES: u32 = 8 << 10;
 /// What a connection to the tracker may send ahead of being read: 50 MB/s at 5 ms round trip.
 pub const RPC_WINDOW_BYTES: u32 = 256 << 10;
-/// Announces read by the tracker at once, the others wait: each may be [`RPC_BYTES`] long, and of
-/// empty entries, which take thirty times that in memory.
+/// Fields in a gRPC message, each repetition counted: its rows, and a few beside them. Empty rows take
+/// thirty times their length in memory.
+pub const RPC_FIELDS: usize = ANNOUNCE_FILES + 100;
+/// Announces read by the tracker at once, the others wait: each may be [`RPC_BYTES`] long.
 pub const ANNOUNCES: usize = 16;
 /// Connections to one tracker. An idle one costs it 25 KiB.
 pub const TRACKER_CONNECTIONS: usize = 20_000;

@@ -135,6 +135,22 @@ fn the_end_of_a_pipe_is_no_reason_to_stop_and_a_signal_is_with_exit_code_0() {
 }
 
 #[test]
+fn an_idle_peer_is_woken_by_nothing_but_its_lease() {
+    let tracker = tracker(&[]);
+    let folder = Folder::new();
+    folder.write("a", "x");
+    let mut peer = peer("p", folder.path(), tracker.address, &[]);
+    wait_for(PATIENCE, "a is found", || !peer.search("a").is_empty());
+    // How often is what is measured, so this waits for time and not for luck.
+    let woken = |seconds| {
+        let before = peer.wake_ups_of(|thread| thread != "link");
+        thread::sleep(Duration::from_secs(seconds));
+        peer.wake_ups_of(|thread| thread != "link") - before
+    };
+    wait_for(PATIENCE, "all threads but the link's sleep for three seconds", || woken(3) == 0.0);
+}
+
+#[test]
 fn leave_exits_with_1_when_a_command_of_the_script_failed() {
     let (tracker, ..) = &swarm(&[]);
     for (script, code) in [
@@ -249,7 +265,7 @@ fn an_id_that_another_live_peer_has_ends_the_second_one() {
     command.arg(folder.path()).args(["--tracker", &tracker.address.to_string()]);
     let Finished { code, err, .. } = run(command, "leave\n");
     assert_eq!(code, Some(1));
-    assert!(err.contains("error: peer id giver is taken"), "{err}");
+    assert!(err.contains("error: the tracker refuses this peer: another live peer has the id giver: "), "{err}");
 }
 
 #[test]

@@ -32,6 +32,20 @@ impl Victim {
         Self { peer, folder }
     }
 
+    /// One that the system gives so many descriptors at most.
+    fn with_descriptors(count: u32) -> Self {
+        let folder = Folder::new();
+        folder.write("a.txt", "hello");
+        let mut command = std::process::Command::new("sh");
+        let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+        command.arg("-c").arg(script).arg(binary("peer")).args(["victim", "0"]);
+        command.arg(folder.path()).args(["--bind", "127.0.0.1", "--tracker", &NO_TRACKER.to_string()]);
+        let mut peer = Process::spawn("victim", command);
+        peer.address = peer.serving();
+        wait_for(PATIENCE, "a.txt is shared", || get(peer.address, "/files/a.txt").status == 200);
+        Self { peer, folder }
+    }
+
     fn connect(&self) -> Connection {
         Connection::open(self.peer.address)
     }
@@ -111,20 +125,25 @@ fn a_thousand_resets_right_after_a_request_stop_nothing() {
 
 #[test]
 fn running_out_of_descriptors_does_not_end_the_accept_loop() {
-    let folder = Folder::new();
-    folder.write("a.txt", "hello");
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", "ulimit -n 60; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_peer"), "victim", "0"]);
-    command.arg(folder.path()).args(["--bind", "127.0.0.1", "--tracker", &NO_TRACKER.to_string()]);
-    let mut peer = Process::spawn("victim", command);
-    peer.address = peer.serving();
-    wait_for(PATIENCE, "a.txt is shared", || get(peer.address, "/files/a.txt").status == 200);
-    let mut victim = Victim { peer, folder };
+    let mut victim = Victim::with_descriptors(60);
     let crowd: Vec<_> =
         (0..100).filter_map(|_| Connection::open_from(Ipv4Addr::LOCALHOST, victim.peer.address).ok()).collect();
     assert!(crowd.len() > 60);
     victim.still_serves();
     drop(crowd);
+    victim.still_serves();
+}
+
+#[test]
+fn a_form_of_many_files_takes_no_descriptor_for_each() {
+    let mut victim = Victim::with_descriptors(60);
+    let parts: String = (0..200)
+        .map(|n| format!("--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f{n}\"\r\n\r\nx\r\n"))
+        .collect();
+    let form = [("Content-Type", "multipart/form-data; boundary=B")];
+    let answer = request(victim.peer.address, "POST", "/upload", &form, format!("{parts}--B--\r\n").as_bytes());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert_eq!(victim.folder.read("f199").as_deref(), Some(&b"x"[..]));
     victim.still_serves();
 }
 
@@ -273,6 +292,20 @@ fn an_unread_body_does_not_become_the_next_request() {
         let answers = victim.send(format!("{method} /nothing HTTP/1.1\r\nHost: h\r\n{body}{next}"));
         assert!(!answers.contains("hello"), "{answers}");
         assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "the request behind the body is answered: {answers}");
+    }
+}
+
+#[test]
+fn an_answer_does_not_wait_long_for_a_body_that_nobody_reads() {
+    let victim = Victim::new();
+    for lines in [
+        "Content-Length: 10\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\nabc",
+    ] {
+        let start = Instant::now();
+        assert_eq!(victim.status(format!("GET /files/a.txt HTTP/1.1\r\nHost: h\r\n{lines}")), 200, "{lines}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{lines}: {:?}", start.elapsed());
     }
 }
 

@@ -3,12 +3,12 @@
 // clippy.toml allows this in tests, and takes the helpers of this file for something else.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::Write,
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
-    thread,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -19,97 +19,28 @@ use enjambre::{
         SearchReply, SearchRequest, tracker_client::TrackerClient,
     },
 };
-use rustix::process::{Pid, Signal, kill_process};
+use support::*;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
 
-/// How long a test waits for what is to happen at once.
-const SOON: Duration = Duration::from_secs(10);
-
-/// A running tracker; killed when dropped, and its log shown when the test has failed.
-struct Tracker {
-    child: Child,
-    address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Tracker {
-    fn start(args: &[&str]) -> Self {
-        Self::start_at("127.0.0.1:0", args)
-    }
-
-    fn start_at(address: &str, args: &[&str]) -> Self {
-        Self::spawn(Command::new(env!("CARGO_BIN_EXE_tracker")).args(["--listen", address]).args(args))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = child.stderr.take().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let mut tracker = Self { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log };
-        let line = tracker.line("tracker listening on ");
-        tracker.address = line.split([' ', ',']).nth(3).unwrap().parse().unwrap();
-        tracker
-    }
-
-    /// The first line of the log with this in it, once it is there.
-    fn line(&self, part: &str) -> String {
-        let begun = Instant::now();
-        loop {
-            if let Some(line) = self.log.lock().unwrap().iter().find(|line| line.contains(part)) {
-                return line.clone();
-            }
-            assert!(begun.elapsed() < SOON, "no line has {part:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn exit(&mut self) -> ExitStatus {
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begun.elapsed() < SOON, "still running");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
-        let channel = endpoint.timeout(SOON).connect().await.unwrap();
-        Client(TrackerClient::new(channel).max_decoding_message_size(limits::RPC_BYTES))
-    }
-}
-
-impl Drop for Tracker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            for line in self.log.lock().unwrap().iter() {
-                eprintln!("tracker: {line}");
-            }
-        }
-    }
+/// The first line of a tracker's log with this in it, once it is there.
+#[track_caller]
+fn line(tracker: &Process, part: &str) -> String {
+    tracker.wait_for_line(0, part, |line| line.text.contains(part).then(|| line.text.clone()))
 }
 
 #[derive(Clone)]
 struct Client(TrackerClient<Channel>);
 
 impl Client {
+    async fn of(tracker: &Process) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{}", tracker.address)).unwrap();
+        let channel = endpoint.timeout(PATIENCE).connect().await.unwrap();
+        Self(TrackerClient::new(channel).max_decoding_message_size(limits::RPC_BYTES))
+    }
+
     async fn join(&mut self, peer_id: &str, identity: u8) -> Result<JoinReply, Status> {
         self.join_as(joining(peer_id, identity)).await
     }
@@ -179,8 +110,8 @@ fn refused<T>(result: Result<T, Status>, code: Code, part: &str) {
 
 #[tokio::test]
 async fn what_one_peer_announces_another_finds_and_locates() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let a = client.join("a", 1).await.unwrap();
     assert_eq!((a.token.len(), a.lease_millis, a.address.as_str()), (16, 15_000, "127.0.0.1:5000"));
     let b = client.join("b", 2).await.unwrap();
@@ -202,13 +133,13 @@ async fn what_one_peer_announces_another_finds_and_locates() {
     assert_eq!(ids, ["a", "b"]);
     assert!(located.sources.iter().all(|source| source.size == 3 && source.address == "127.0.0.1:5000"));
     assert_eq!(client.locate(&[0; 32]).await.unwrap(), LocateReply::default());
-    tracker.line("join peer=a address=127.0.0.1:5000 zone=us-east-1a took_over=false");
+    line(&tracker, "join peer=a address=127.0.0.1:5000 zone=us-east-1a took_over=false");
 }
 
 #[tokio::test]
 async fn a_peer_that_dies_is_gone_from_search_within_one_lease() {
-    let tracker = Tracker::start(&["--lease", "1"]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&["--lease", "1"]);
+    let mut client = Client::of(&tracker).await;
     let dead = client.join("dead", 1).await.unwrap().token;
     let alive = client.join("alive", 2).await.unwrap().token;
     client.announce(&alive, &[("x", "1")], &[]).await.unwrap();
@@ -229,40 +160,40 @@ async fn a_peer_that_dies_is_gone_from_search_within_one_lease() {
     }
     refused(client.renew(&dead).await, Code::NotFound, "join again");
     // Without anyone asking, it is noticed all the same.
-    tracker.line("expire peer=dead");
-    tracker.line("expire peer=alive");
+    line(&tracker, "expire peer=dead");
+    line(&tracker, "expire peer=alive");
 }
 
 #[tokio::test]
 async fn a_peer_that_leaves_is_gone_at_once() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     client.announce(&token, &[("x", "1")], &[]).await.unwrap();
     client.leave(&token).await.unwrap();
     assert_eq!(client.all().await, []);
     refused(client.leave(&token).await, Code::NotFound, "join again");
-    tracker.line("leave peer=a");
+    line(&tracker, "leave peer=a");
     // The id is free for anyone.
     client.join("a", 2).await.unwrap();
 }
 
 #[tokio::test]
 async fn another_identity_cannot_take_a_live_id() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     client.announce(&token, &[("x", "1")], &[]).await.unwrap();
     refused(client.join("a", 2).await, Code::AlreadyExists, "another live peer has the id a");
     assert_eq!(client.all().await, [row("x", &["a"])]);
     client.renew(&token).await.unwrap();
-    tracker.line("refuse call=join from=127.0.0.1 code=AlreadyExists");
+    line(&tracker, "refuse call=join from=127.0.0.1 code=AlreadyExists");
 }
 
 #[tokio::test]
 async fn the_superseded_copy_is_told_aborted() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let old = client.join("a", 1).await.unwrap().token;
     client.announce(&old, &[("x", "1")], &[]).await.unwrap();
     let new = client.join("a", 1).await.unwrap().token;
@@ -276,8 +207,8 @@ async fn the_superseded_copy_is_told_aborted() {
 
 #[tokio::test]
 async fn a_stranger_without_the_token_changes_nothing() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     client.announce(&token, &[("x", "1")], &[]).await.unwrap();
     let mut near = token.clone();
@@ -298,14 +229,13 @@ async fn a_stranger_without_the_token_changes_nothing() {
 
 #[tokio::test]
 async fn a_restarted_tracker_answers_not_found_so_that_peers_join_again() {
-    let mut tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let mut tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
-    tracker.child.kill().unwrap();
-    tracker.exit();
+    tracker.kill();
     // At once, and at the same address: its old connections still linger there.
-    let again = Tracker::start_at(&tracker.address.to_string(), &[]);
-    let mut client = again.client().await;
+    let again = support::tracker(&["--listen", &tracker.address.to_string()]);
+    let mut client = Client::of(&again).await;
     refused(client.renew(&token).await, Code::NotFound, "join again");
     refused(client.announce(&token, &[("x", "1")], &[]).await, Code::NotFound, "join again");
     let token = client.join("a", 1).await.unwrap().token;
@@ -315,8 +245,8 @@ async fn a_restarted_tracker_answers_not_found_so_that_peers_join_again() {
 
 #[tokio::test]
 async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let good = joining("b", 2);
     let long = "x".repeat(65);
     for (request, part) in [
@@ -387,13 +317,13 @@ async fn a_bad_value_in_any_field_is_named_and_changes_nothing() {
     }
     assert_eq!(client.all().await, [row("x", &["a"])]);
     // The log holds one line a refusal, whatever was in the request.
-    assert!(tracker.log.lock().unwrap().iter().all(|line| !line.starts_with("expire")));
+    assert!(tracker.lines().iter().all(|line| !line.text.starts_with("expire")));
 }
 
 #[tokio::test]
 async fn an_address_to_advertise_is_taken_only_where_it_is_allowed_and_good() {
-    let tracker = Tracker::start(&["--allow-advertise"]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&["--allow-advertise"]);
+    let mut client = Client::of(&tracker).await;
     let advertise = |address: &str| JoinRequest { advertise: address.to_owned(), ..joining("a", 1) };
     for (address, given) in [("52.1.2.3", "52.1.2.3:5000"), ("2001:db8::1", "[2001:db8::1]:5000")] {
         assert_eq!(client.join_as(advertise(address)).await.unwrap().address, given);
@@ -405,8 +335,8 @@ async fn an_address_to_advertise_is_taken_only_where_it_is_allowed_and_good() {
 
 #[tokio::test]
 async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_takes() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let ids: Vec<_> = (0..limits::NAMED).map(|number| format!("{number:0>64}")).collect();
     for id in &ids {
         let token = client.join(id, 1).await.unwrap().token;
@@ -432,7 +362,7 @@ async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_tak
 
 #[tokio::test]
 async fn garbage_and_silence_on_other_connections_keep_nobody_waiting() {
-    let tracker = Tracker::start(&[]);
+    let tracker = tracker(&[]);
     let silent: Vec<_> = (0..50).map(|_| TcpStream::connect(tracker.address).unwrap()).collect();
     for garbage in [
         &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
@@ -445,10 +375,26 @@ async fn garbage_and_silence_on_other_connections_keep_nobody_waiting() {
         let _ = stream.write_all(garbage);
         drop(stream);
     }
-    let mut client = tracker.client().await;
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     client.renew(&token).await.unwrap();
     drop(silent);
+}
+
+#[tokio::test]
+async fn an_announce_of_a_million_empty_rows_is_refused_before_it_takes_memory() {
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
+    let token = client.join("a", 1).await.unwrap().token;
+    let added = vec![File::default(); 1_000_000];
+    refused(
+        client.announce_as(AnnounceRequest { token: token.clone(), added, removed: vec![] }).await,
+        Code::ResourceExhausted,
+        "at most 1000 files",
+    );
+    let peak = tracker.memory("VmHWM");
+    assert!(peak < 32e6, "{peak}");
+    client.renew(&token).await.unwrap();
 }
 
 /// An HTTP/2 connection on which an announce was begun and then nothing more is sent.
@@ -483,8 +429,8 @@ fn stalled_announce(address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn stalled_announces_keep_nobody_from_renewing_and_end() {
-    let tracker = Tracker::start(&[]);
-    let mut client = tracker.client().await;
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     let begun = Instant::now();
     let stalled: Vec<_> = (0..2 * limits::ANNOUNCES).map(|_| stalled_announce(tracker.address)).collect();
@@ -502,29 +448,29 @@ async fn stalled_announces_keep_nobody_from_renewing_and_end() {
 
 #[tokio::test]
 async fn a_tracker_out_of_descriptors_serves_on_and_recovers() {
-    let binary = env!("CARGO_BIN_EXE_tracker");
-    let script = format!("ulimit -n 40; exec '{binary}' --listen 127.0.0.1:0");
-    let tracker = Tracker::spawn(Command::new("sh").args(["-c", &script]));
-    let mut client = tracker.client().await;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$0\" --listen 127.0.0.1:0"]).arg(binary("tracker"));
+    let tracker = tracker_by(command);
+    let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     let many: Vec<_> = (0..60).map(|_| TcpStream::connect(tracker.address).unwrap()).collect();
-    tracker.line("accept failed reason=");
+    line(&tracker, "accept failed reason=");
     client.renew(&token).await.unwrap();
     drop(many);
-    tracker.client().await.renew(&token).await.unwrap();
+    Client::of(&tracker).await.renew(&token).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_signal_ends_it_with_success_also_while_clients_are_connected() {
     for signal in [Signal::INT, Signal::TERM] {
-        let mut tracker = Tracker::start(&[]);
-        let mut client = tracker.client().await;
+        let mut tracker = tracker(&[]);
+        let mut client = Client::of(&tracker).await;
         client.join("a", 1).await.unwrap();
         let stalled = stalled_announce(tracker.address);
         let silent = TcpStream::connect(tracker.address).unwrap();
-        tracker.client().await.join("b", 1).await.unwrap();
+        Client::of(&tracker).await.join("b", 1).await.unwrap();
         tracker.signal(signal);
-        assert!(tracker.exit().success());
+        assert!(tracker.exited().success());
         assert!(client.join("c", 1).await.is_err());
         drop((stalled, silent));
     }
@@ -532,8 +478,8 @@ async fn a_signal_ends_it_with_success_also_while_clients_are_connected() {
 
 #[test]
 fn a_wrong_command_line_gets_one_clear_line() {
-    let run = |args: &[&str]| -> Output { Command::new(env!("CARGO_BIN_EXE_tracker")).args(args).output().unwrap() };
-    let taken = Tracker::start(&[]);
+    let run = |args: &[&str]| run(tracker_command(args), "");
+    let taken = tracker(&[]);
     let address = taken.address.to_string();
     for (args, code, part) in [
         (&["--wat"][..], 2, "unknown flag --wat"),
@@ -547,14 +493,13 @@ fn a_wrong_command_line_gets_one_clear_line() {
         (&["--listen", &address], 1, "another tracker runs here"),
         (&["--listen", "192.0.2.1:1"], 1, "no interface has this address"),
     ] {
-        let output = run(args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?} {said}");
+        let Finished { code: exited, err: said, .. } = run(args);
+        assert_eq!(exited, Some(code), "{args:?} {said}");
         assert!(said.starts_with("error: ") && said.contains(part) && said.lines().count() == 1, "{args:?} {said}");
     }
-    assert!(String::from_utf8(run(&["--help"]).stdout).unwrap().contains("[ENJAMBRE_ALLOW_ADVERTISE]"));
-    assert!(run(&["--version"]).stdout.starts_with(b"tracker "));
-    let mut by_variables = Command::new(env!("CARGO_BIN_EXE_tracker"));
+    assert!(run(&["--help"]).out.contains("[ENJAMBRE_ALLOW_ADVERTISE]"));
+    assert!(run(&["--version"]).out.starts_with("tracker "));
+    let mut by_variables = tracker_command::<&str>([]);
     by_variables.envs([("ENJAMBRE_LISTEN", "127.0.0.1:0"), ("ENJAMBRE_LEASE", "7")]);
-    assert!(Tracker::spawn(&mut by_variables).line("listening").ends_with(", lease 7 s"));
+    assert!(line(&tracker_by(by_variables), "listening").ends_with(", lease 7 s"));
 }

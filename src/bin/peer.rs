@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, OnceLock},
     thread,
     time::Instant,
 };
@@ -25,7 +25,7 @@ use enjambre::{
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
-    iterator::Signals,
+    iterator::{Handle, Signals},
 };
 
 static COMMAND: Command = Command {
@@ -34,15 +34,24 @@ static COMMAND: Command = Command {
     operands: &[
         ("id", "its name in the swarm: letters, digits, dots, dashes, underscores"),
         ("port", "TCP port to serve on; 0 takes a free one"),
-        ("folder", "what to offer, and where files that are fetched go"),
+        ("folder", "what to offer, and where fetched and uploaded files go"),
     ],
     flags: &[
         Flag { name: "--tracker", value: "HOST:PORT", help: "where the tracker is (127.0.0.1:50051)" },
         Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of them)" },
-        Flag { name: "--advertise", value: "HOST", help: "address that others dial, where the tracker sees another" },
-        Flag { name: "--zone", value: "ZONE", help: "sources in the same zone are asked first, as us-east-1a" },
+        Flag {
+            name: "--advertise",
+            value: "HOST",
+            help: "address to give out, where the tracker sees another and allows it",
+        },
+        Flag {
+            name: "--zone",
+            value: "ZONE",
+            help: "where it is, as us-east-1a: sources in the same zone are asked first",
+        },
     ],
-    more: "Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
+    more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
+           Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
 };
 
 /// What the command line says.
@@ -57,6 +66,7 @@ struct Options {
 }
 
 /// An exit code and a sentence. 2 means that the command line has to change, 1 that something else has.
+#[derive(Clone)]
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
@@ -112,7 +122,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let http = Http::serve(listener, share.clone(), downloads.clone(), status).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
 
-    let (end, ends) = mpsc::channel::<Result<u8, Failure>>();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
+    let end = End { how: Arc::default(), signals: signals.handle() };
     let refused = end.clone();
     let link = LinkConfig {
         tracker,
@@ -121,33 +132,49 @@ fn run(options: Options) -> Result<u8, Failure> {
         zone: zone.clone(),
         advertise,
         share: share.clone(),
-        on_refused: Box::new(move |error| drop(refused.send(Err(Failure(1, error))))),
+        on_refused: Box::new(move |error| refused.with(Err(Failure(1, error)))),
     };
     let link = Link::start(link).map_err(system)?;
     let _ = known.set(link.clone());
 
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
-    let signalled = end.clone();
-    spawn("signals", move || {
-        for (count, _) in signals.forever().enumerate() {
-            let told = signalled.send(Ok(0));
-            // The first one means leave; one more means now.
-            if count > 0 || told.is_err() {
-                std::process::exit(0);
-            }
+    console::report_hashing(share.clone()).map_err(system)?;
+    let console = Console::new(share, link.clone(), downloads, peer, zone);
+    let left = end.clone();
+    spawn("console", move || {
+        if let Some(code) = console.run() {
+            left.with(Ok(code));
         }
     })
     .map_err(system)?;
-    console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, link.clone(), downloads, peer, zone);
-    spawn("console", move || drop(console.run().map(|code| end.send(Ok(code))))).map_err(system)?;
 
-    // The signals' thread holds a sender for as long as the process lives.
-    let code = ends.recv().unwrap_or(Ok(0))?;
+    let is_signalled = signals.forever().next().is_some();
+    // A signal means leave, and one more means now.
+    let mut more = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
+    spawn("signals", move || {
+        if more.forever().nth(usize::from(!is_signalled)).is_some() {
+            std::process::exit(0);
+        }
+    })
+    .map_err(system)?;
+    let code = if is_signalled { 0 } else { end.how.get().cloned().unwrap_or(Ok(0))? };
     say("leaving");
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
     Ok(code)
+}
+
+/// Ends the wait of the main thread, which otherwise only a signal ends.
+#[derive(Clone)]
+struct End {
+    how: Arc<OnceLock<Result<u8, Failure>>>,
+    signals: Handle,
+}
+
+impl End {
+    fn with(&self, how: Result<u8, Failure>) {
+        let _ = self.how.set(how);
+        self.signals.close();
+    }
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -23,15 +23,16 @@ static COMMAND: Command = Command {
     about: "knows which peer holds which file",
     operands: &[],
     flags: &[
-        Flag { name: "--listen", value: "ADDR:PORT", help: "where peers connect; default 0.0.0.0:50051" },
+        Flag { name: "--listen", value: "ADDR:PORT", help: "where peers connect (0.0.0.0:50051)" },
+        Flag { name: "--lease", value: "SECONDS", help: "how long to believe a silent peer, 1 to 3600 (15)" },
         Flag {
-            name: "--lease",
-            value: "SECONDS",
-            help: "forget a peer not heard of for so long, 1 to 3600; default 15",
+            name: "--allow-advertise",
+            value: "",
+            help: "let peers give out another address than they connect from",
         },
-        Flag { name: "--allow-advertise", value: "", help: "let peers name another address than they connect from" },
     ],
-    more: "The log goes to stderr. SIGINT and SIGTERM end it.\n",
+    more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
+           The log goes to stderr. SIGINT and SIGTERM end the tracker.\n",
 };
 
 struct Options {
@@ -40,11 +41,13 @@ struct Options {
 }
 
 fn options(args: &Args) -> Result<Options, String> {
-    let lease: u64 = args.value("--lease")?.unwrap_or(limits::LEASE.as_secs());
-    if !limits::LEASE_SECONDS.contains(&lease) {
-        let (least, most) = (limits::LEASE_SECONDS.start(), limits::LEASE_SECONDS.end());
-        return Err(format!("--lease {lease}: a lease is {least} to {most} seconds long"));
-    }
+    let lease = match args.value::<String>("--lease")? {
+        None => limits::LEASE.as_secs(),
+        Some(text) => text.parse().ok().filter(|lease| limits::LEASE_SECONDS.contains(lease)).ok_or_else(|| {
+            let (least, most) = (limits::LEASE_SECONDS.start(), limits::LEASE_SECONDS.end());
+            format!("--lease {text}: a lease is {least} to {most} seconds long")
+        })?,
+    };
     let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
     let allow_advertise = args.is_set("--allow-advertise")?;
     Ok(Options { listen, config: tracker::Config { lease: Duration::from_secs(lease), allow_advertise } })
@@ -53,9 +56,11 @@ fn options(args: &Args) -> Result<Options, String> {
 fn run(Options { listen, config }: &Options) -> Result<(), String> {
     let listener = TcpListener::bind(listen).map_err(|error| {
         let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another tracker runs here: stop it, or take another port with --listen",
-            io::ErrorKind::AddrNotAvailable => "; no interface has this address: --listen 0.0.0.0:PORT takes them all",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 are for root: take another with --listen",
+            io::ErrorKind::AddrInUse => {
+                ": perhaps another tracker runs here; stop it, or take another port with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => ": no interface has this address; --listen 0.0.0.0:PORT takes them all",
+            io::ErrorKind::PermissionDenied => ": ports below 1024 are for root; take another with --listen",
             _ => "",
         };
         format!("cannot listen on {listen}: {error}{advice}")

@@ -117,7 +117,7 @@ impl Calls {
         }
         if !self.config.allow_advertise {
             return Err(Refused::NotAllowed(
-                "advertise: this tracker was started without --allow-advertise: leave it out",
+                "this tracker was started without --allow-advertise: leave --advertise out",
             ));
         }
         let ip: IpAddr = advertise.parse().map_err(|_| invalid("advertise", "an IPv4 or IPv6 address, no port"))?;

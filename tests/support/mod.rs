@@ -178,7 +178,13 @@ fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Co
 #[track_caller]
 pub fn tracker(args: &[&str]) -> Process {
     let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-    let mut process = Process::spawn("tracker", tracker_command(listen.iter().chain(args)));
+    tracker_by(tracker_command(listen.iter().chain(args)))
+}
+
+/// Starts a tracker by a command of the caller's, and waits until it listens.
+#[track_caller]
+pub fn tracker_by(command: Command) -> Process {
+    let mut process = Process::spawn("tracker", command);
     process.address = process.wait_for_line(0, "the tracker listens", |line| {
         line.text.strip_prefix("tracker listening on ")?.split([' ', ',']).next()?.parse().ok()
     });
@@ -496,8 +502,18 @@ impl Process {
     /// How often its threads have gone to sleep of their own will, and so been woken.
     #[track_caller]
     pub fn wake_ups(&self) -> f64 {
+        self.wake_ups_of(|_| true)
+    }
+
+    /// As [`Process::wake_ups`], of the threads with such a name.
+    #[track_caller]
+    pub fn wake_ups_of(&self, is_meant: impl Fn(&str) -> bool) -> f64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.id())).expect("the process runs");
-        let status = threads.flatten().map(|thread| thread.path().join("status").display().to_string());
+        let threads = threads
+            .flatten()
+            .map(|thread| thread.path())
+            .filter(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| is_meant(name.trim_end())));
+        let status = threads.map(|thread| thread.join("status").display().to_string());
         status.filter_map(|path| status_field(&path, "voluntary_ctxt_switches")).sum()
     }
 
@@ -601,4 +617,24 @@ pub fn run(command: Command, stdin: &str) -> Finished {
         lines.map(|line| line.text + "\n").collect()
     };
     Finished { code, out: text(Stream::Out), err: text(Stream::Err) }
+}
+
+/// Runs one ignored test of the present test binary in a namespace of its own of this `kind` (a flag
+/// of unshare), after `setup` in a shell there. Says so, and does nothing, where none can be made.
+#[track_caller]
+pub fn in_a_namespace(kind: &str, setup: &str, test: &str) {
+    let script = format!("{setup} && exec \"$0\" --exact \"$1\" --ignored --nocapture");
+    let unshare = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", kind]).args(arguments);
+        command
+    };
+    let probe = unshare(&["sh", "-c", setup]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("skipped: `unshare {kind} sh -c '{setup}'` is not possible here");
+        return;
+    }
+    let mut command = unshare(&["sh", "-c", &script]);
+    command.arg(std::env::current_exe().expect("a test binary")).arg(test);
+    assert!(command.status().expect("unshare was there before").success(), "{test}, in its namespace");
 }

@@ -24,7 +24,7 @@ impl Console {
     pub(super) fn get(&mut self, what: &str, target: Option<&str>) {
         let target = match target.map(str::parse::<SharePath>).transpose() {
             Ok(target) => target,
-            Err(error) => return self.fail(format_args!("{}: {error}", target.unwrap_or_default())),
+            Err(error) => return self.fail(format_args!("{}: {error}", target.map_or(String::new(), named))),
         };
         match resolve(&self.link, what, target.is_some()) {
             Ok(Wanted::Content(id, path)) => {
@@ -133,7 +133,7 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
     if !what.contains(['*', '?']) {
         return Err(match path {
             Ok(_) => format!("nobody offers {what} now: `search` finds files by a part of their path"),
-            Err(error) => format!("{what}: {error}"),
+            Err(error) => format!("{}: {error}", named(what)),
         });
     }
     let (rows, more) = link.search(what, false).map_err(|error| error.to_string())?;
@@ -154,6 +154,11 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
             Ok(Wanted::Matches(matches, more))
         }
     }
+}
+
+/// A word that is no path, to be shown; one can be empty or hold what a terminal would obey.
+fn named(word: &str) -> String {
+    if word.is_empty() || word.contains(char::is_control) { format!("{word:?}") } else { word.to_owned() }
 }
 
 /// The content that a path names, where it names one.

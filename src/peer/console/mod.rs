@@ -87,7 +87,7 @@ impl Console {
                         return Next::Leave;
                     }
                 }
-                Err(_) => self.fail("a command is UTF-8"),
+                Err(_) => self.fail("a command has to be text in UTF-8"),
             }
         }
     }

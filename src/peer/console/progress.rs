@@ -67,7 +67,9 @@ pub fn report_hashing(share: Share) -> std::io::Result<()> {
     thread::Builder::new().name("hashing".into()).stack_size(64 << 10).spawn(move || {
         let mut reporter = Reporter { interval, state: State::Idle };
         loop {
-            match reporter.step(Instant::now(), share.hashing()) {
+            let hashing = share.hashing();
+            let is_idle = hashing.is_none();
+            match reporter.step(Instant::now(), hashing) {
                 Some(Line::Left(line)) if is_terminal => show(line),
                 Some(Line::Left(line)) => say(line),
                 Some(Line::Done) => {
@@ -75,6 +77,9 @@ pub fn report_hashing(share: Share) -> std::io::Result<()> {
                     say(format_args!("hashing: done, {} shared, {}", files_text(files), text::size(bytes)));
                 }
                 None => {}
+            }
+            if is_idle {
+                share.wait_hashing();
             }
             thread::sleep(Duration::from_secs(1));
         }

@@ -54,7 +54,11 @@ pub(super) fn form(share: &Share, boundary: String, body: &mut (dyn Read + Send)
                 published.push(told);
             }
             Err(PublishError::Conflict) => refused.push(path),
-            Err(PublishError::Io(error)) => return failure(&error),
+            Err(PublishError::Io(error)) if published.is_empty() => return failure(&error),
+            Err(PublishError::Io(error)) => {
+                let detail = format!("{path} and what came behind it could not be kept: {error}. Send those again.");
+                return Answer::problem_with(failure(&error).status, &detail, json!({ "files": published }));
+            }
         }
     }
     if refused.is_empty() {
@@ -68,7 +72,7 @@ pub(super) fn form(share: &Share, boundary: String, body: &mut (dyn Read + Send)
 pub(super) fn conflict(paths: &[&SharePath], members: Value) -> Answer {
     let names: Vec<&str> = paths.iter().map(|path| path.as_str()).collect();
     let names = names.join(", ");
-    let detail = format!("Another content is shared as {names}; nothing is ever replaced. Use another name.");
+    let detail = format!("There is something else already at {names}; nothing is ever replaced. Use another name.");
     Answer::problem_with(409, &detail, members)
 }
 
@@ -95,7 +99,8 @@ fn failure(error: &io::Error) -> Answer {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             Answer::problem(408, "The upload made no progress for too long; nothing was kept. Send it again.")
         }
-        ErrorKind::NotADirectory => {
+        ErrorKind::InvalidFilename => Answer::problem(400, &format!("The upload could not be kept: {error}.")),
+        ErrorKind::NotADirectory | ErrorKind::CrossesDevices => {
             Answer::problem(409, &format!("The upload could not be kept: {error}. Nothing was kept."))
         }
         _ => Answer::problem(500, &format!("The upload could not be kept: {error}. Nothing was kept.")),

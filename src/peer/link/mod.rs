@@ -1,7 +1,7 @@
-//! The link to the tracker: the only tokio and tonic client code.
+//! The link to the tracker: the peer's only tokio and tonic code.
 //!
 //! One thread runs it. It joins, announces the share and every change of it, and keeps the lease;
-//! the rest of the peer sees blocking calls. A tracker is believed nothing: see [`replies`].
+//! the rest of the peer sees blocking calls. A tracker is believed nothing: see `replies`.
 
 mod replies;
 mod session;
@@ -284,14 +284,13 @@ impl Shared {
         Err(result)
     }
 
-    /// A client that connects, and looks the tracker's name up, at its first call.
+    /// A client that connects, and looks the tracker's name up, at its first call. It sends no pings:
+    /// each call has its time, and a connection that has failed one is not used again.
     fn connect(&self) -> Client {
         let endpoint = self.config.tracker.endpoint().expect("parsed as an endpoint before");
         let channel = endpoint
             .connect_timeout(limits::RPC_CONNECT_TIME)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(limits::RPC_TIME / 2)
-            .keep_alive_timeout(limits::RPC_TIME / 2)
             .http2_max_header_list_size(limits::HEAD_BYTES as u32)
             .connect_lazy();
         TrackerClient::new(channel).max_decoding_message_size(limits::RPC_BYTES)

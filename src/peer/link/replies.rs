@@ -101,6 +101,8 @@ impl Located {
 pub(super) enum Refusal {
     /// No tracker answered, or something that is none.
     Away(String),
+    /// The host that this peer shall be known by has no address now.
+    Nameless(String),
     /// Another live peer has the id.
     Taken(String),
     /// The token is unknown: join again.
@@ -116,7 +118,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn into_text(self) -> String {
         match self {
-            Self::Away(text) | Self::Taken(text) | Self::Full(text) | Self::Never(text) => text,
+            Self::Away(text) | Self::Nameless(text) | Self::Taken(text) | Self::Full(text) | Self::Never(text) => text,
             Self::Forgotten => "it does not know this peer".into(),
             Self::Superseded => "a newer peer has this id".into(),
         }

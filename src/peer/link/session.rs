@@ -76,17 +76,13 @@ impl Session<'_> {
                     }
                 }
                 Err(Refusal::Superseded) => return self.give_up(),
-                Err(Refusal::Taken(text)) if !self.ever_joined => {
-                    return (self.shared.config.on_refused)(format!(
-                        "peer id {} is taken: a live peer with another identity has it ({text}); \
-                         choose another id, or stop that peer first",
-                        self.shared.config.peer
-                    ));
-                }
-                Err(Refusal::Never(text)) if !self.ever_joined => {
+                Err(Refusal::Taken(text) | Refusal::Never(text)) if !self.ever_joined => {
                     return (self.shared.config.on_refused)(format!("the tracker refuses this peer: {text}"));
                 }
                 Err(Refusal::Away(reason)) => self.say_away(&reason),
+                Err(Refusal::Nameless(text)) => self.say_once(Trouble::Refused, || {
+                    format!("cannot join yet, {text}: serving all the same, trying again")
+                }),
                 Err(other) => {
                     let text = other.into_text();
                     self.say_once(Trouble::Refused, || {
@@ -100,8 +96,8 @@ impl Session<'_> {
 
     fn give_up(&self) {
         say(format_args!(
-            "another peer with this identity has joined as {} and takes its place: serving on, but no longer in the \
-             swarm (two copies of one folder cannot share an id)",
+            "another peer with this identity has joined as {} and takes this one's place: serving on, but no longer found \
+             (two copies of one folder cannot run: stop one, or begin anew in a copy without .enjambre)",
             self.shared.config.peer
         ));
     }
@@ -144,12 +140,11 @@ impl Session<'_> {
         let mut work = Work::Share(None);
         loop {
             let renew_at = Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
-            // What has changed comes first: a person waits for it, a large share can take minutes.
+            // What has changed comes first: a person waits for it, a large share can take minutes. The
+            // share fills what room is left, so that changes without end do not hold it up.
             let seen = self.shared.standing().news;
             let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES);
-            if files.is_empty() {
-                files = work.next(config);
-            }
+            files.extend(work.next(config, limits::ANNOUNCE_FILES - files.len()));
             if files.is_empty() {
                 self.shared.stand(|standing| standing.announced = Some(seen));
                 tokio::select! {
@@ -168,13 +163,9 @@ impl Session<'_> {
                 }
                 continue;
             }
-            let request = announcement(&stay.token, files);
-            let call = |mut client: Client| {
-                let request = request.clone();
-                async move { client.announce(request).await }
-            };
-            match self.insist(stay, call).await {
-                Ok(_) => {}
+            let mut request = announcement(&stay.token, files);
+            match self.announce(stay, &request).await {
+                Ok(()) => continue,
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
                     let text = other.into_text();
@@ -183,7 +174,20 @@ impl Session<'_> {
                     });
                 }
             }
+            // Nothing of it was taken. What the tracker knows of these paths from before is not true any more.
+            request.removed.extend(request.added.drain(..).map(|file| file.path));
+            if let Err(end @ (Refusal::Forgotten | Refusal::Superseded)) = self.announce(stay, &request).await {
+                return end;
+            }
         }
+    }
+
+    async fn announce(&mut self, stay: &Stay, request: &AnnounceRequest) -> Result<(), Refusal> {
+        let call = |mut client: Client| {
+            let request = request.clone();
+            async move { client.announce(request).await }
+        };
+        self.insist(stay, call).await.map(drop)
     }
 
     /// Makes a call that may be made twice until it is answered. The token stays good meanwhile: a
@@ -238,9 +242,12 @@ enum Work {
 }
 
 impl Work {
-    fn next(&mut self, config: &super::LinkConfig) -> Vec<(SharePath, Option<Entry>)> {
+    fn next(&mut self, config: &super::LinkConfig, room: usize) -> Vec<(SharePath, Option<Entry>)> {
         let Self::Share(after) = self else { return Vec::new() };
-        let files = config.share.list(after.as_ref(), limits::ANNOUNCE_FILES);
+        if room == 0 {
+            return Vec::new();
+        }
+        let files = config.share.list(after.as_ref(), room);
         *self = match files.last() {
             Some((path, _)) => Self::Share(Some(path.clone())),
             None => Self::Done,
@@ -265,12 +272,12 @@ fn announcement(token: &[u8], files: Vec<(SharePath, Option<Entry>)>) -> Announc
 
 /// The address of the host that `--advertise` names.
 async fn look_up(host: &str) -> Result<IpAddr, Refusal> {
-    let failed = |reason: String| Refusal::Away(format!("cannot find the address of --advertise {host}: {reason}"));
+    let failed = |reason: String| Refusal::Nameless(format!("--advertise {host} has no address ({reason})"));
     if let Ok(address) = host.trim_matches(['[', ']']).parse() {
         return Ok(address);
     }
     let mut found = tokio::net::lookup_host((host, 0)).await.map_err(|error| failed(error.to_string()))?;
-    found.next().map(|address| address.ip()).ok_or_else(|| failed("it has none".into()))
+    found.next().map(|address| address.ip()).ok_or_else(|| failed("its name is known without one".into()))
 }
 
 /// Pauses between tries: doubling, jittered, so that a fleet does not come back in step.

@@ -48,8 +48,8 @@ pub(super) enum News {
     Of(Folder, Vec<u8>, Event),
     /// More happened than the kernel could keep.
     Overflow,
-    /// The share itself was removed or unmounted.
-    ShareGone,
+    /// A folder was removed or unmounted; what is now at its path, if anything, is another.
+    Gone(Folder),
 }
 
 const EVENTS: WatchFlags = WatchFlags::CREATE
@@ -138,11 +138,9 @@ impl Watches {
             } else if let Some(folder) = self.folders.get(&number) {
                 if flags.contains(ReadFlags::IGNORED) {
                     let folder = folder.clone();
-                    if folder.is_none() {
-                        news.push(News::ShareGone);
-                    }
                     self.folders.remove(&number);
                     self.numbers.remove(&folder);
+                    news.push(News::Gone(folder));
                 } else if let (Some(name), Some(what)) = (event.file_name(), event_of(flags)) {
                     news.push(News::Of(folder.clone(), name.to_bytes().to_vec(), what));
                 }

@@ -155,6 +155,11 @@ impl Share {
         self.0.state.hashing()
     }
 
+    /// Waits until [`Share::hashing`] gives some.
+    pub fn wait_hashing(&self) {
+        self.0.state.wait_hashing();
+    }
+
     /// What stands under `path` on disk now.
     pub fn look_up(&self, path: &SharePath) -> Lookup {
         self.0.state.look_up(path)

@@ -118,8 +118,8 @@ impl Partial {
     pub fn into_staged(self, entry: Entry, pieces: &PieceList) -> io::Result<Staged> {
         ftruncate(&self.file, entry.size)
             .and_then(|()| fsync(&self.file))
-            .map_err(|error| told("cannot bring the download to disk", error))?;
-        Ok(Staged::of_partial(self.state, self.file, self.name, entry, pieces.clone()))
+            .and_then(|()| Staged::of_partial(self.state, self.file, self.name, entry.content, pieces.clone()))
+            .map_err(|error| told("cannot bring the download to disk", error))
     }
 
     /// Removes the file.

@@ -26,7 +26,7 @@ use super::{
     writeback::WriteBack,
 };
 use crate::{
-    content::{PieceHasher, PieceList},
+    content::{ContentId, PieceHasher, PieceList},
     limits,
     name::SharePath,
 };
@@ -82,10 +82,11 @@ impl Staging {
     /// # Errors
     /// When they cannot be brought there.
     pub fn finish(self) -> io::Result<Staged> {
-        fsync(&self.file).map_err(|error| told("cannot bring the file to disk", error))?;
-        let size = self.hasher.size();
+        let stamp = fsync(&self.file).and_then(|()| Stamp::read(&self.file));
+        let stamp = stamp.map_err(|error| told("cannot bring the file to disk", error))?;
         let (content, list) = self.hasher.finish();
-        Ok(Staged { entry: Entry { content, size }, list, file: self.file, nameless: self.nameless })
+        // Closed: a form has many of these, and descriptors are few.
+        Ok(Staged { entry: Entry { content, size: stamp.size }, list, stamp, nameless: self.nameless, _lock: None })
     }
 }
 
@@ -113,8 +114,10 @@ impl Write for Staging {
 pub struct Staged {
     entry: Entry,
     list: PieceList,
-    file: File,
+    stamp: Stamp,
     nameless: Nameless,
+    /// A download's file, which is locked while it is open.
+    _lock: Option<File>,
 }
 
 impl Staged {
@@ -124,18 +127,28 @@ impl Staged {
     }
 
     /// The file of a download, whole and on disk.
-    pub(super) fn of_partial(state: Arc<State>, file: File, name: String, entry: Entry, list: PieceList) -> Self {
-        Self { entry, list, file, nameless: Nameless { state, name, is_partial: true, stays: true } }
+    ///
+    /// # Errors
+    /// When the system cannot say what it is.
+    pub(super) fn of_partial(
+        state: Arc<State>,
+        file: File,
+        name: String,
+        content: ContentId,
+        list: PieceList,
+    ) -> rustix::io::Result<Self> {
+        let stamp = Stamp::read(&file)?;
+        let nameless = Nameless { state, name, is_partial: true, stays: true };
+        Ok(Self { entry: Entry { content, size: stamp.size }, list, stamp, nameless, _lock: Some(file) })
     }
 
     /// See [`super::Share::publish`].
     pub(super) fn publish(mut self, path: &SharePath) -> Result<Published, PublishError> {
         let state = self.nameless.state.clone();
         if path.parts().count() > limits::SHARE_DEPTH + 1 {
-            return Err(refused(format!(
-                "cannot make {path}: files more than {} folders deep are not shared",
-                limits::SHARE_DEPTH
-            )));
+            let sentence =
+                format!("cannot make {path}: files more than {} folders deep are not shared", limits::SHARE_DEPTH);
+            return Err(PublishError::Io(io::Error::new(io::ErrorKind::InvalidFilename, sentence)));
         }
         if state.index(|index| index.len() >= limits::SHARE_FILES && index.get(path).is_none()) {
             return Err(refused(format!("cannot make {path}: a share holds {} files at most", limits::SHARE_FILES)));
@@ -143,7 +156,7 @@ impl Staged {
         let failed = |error: Errno| PublishError::Io(told(format_args!("cannot make {path}"), error));
         let (content, list) = (self.entry.content, &self.list);
         state.save_list(&content, list).map_err(|error| failed(errno(&error)))?;
-        let stamp = Stamp::read(&self.file).map_err(failed)?;
+        let stamp = self.stamp;
         let mut is_certain = true;
         let published = state.while_publishing(path, stamp, || {
             for _ in 0..TRIES {
@@ -164,7 +177,7 @@ impl Staged {
                     Err(error) => return Err(failed(error)),
                 }
             }
-            Err(refused(format!("cannot make {path}: others keep changing that name; try again")))
+            Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
         });
         // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
         self.nameless.stays = match published {
@@ -270,6 +283,7 @@ pub(super) fn told(what: impl Display, error: Errno) -> io::Error {
         Errno::ACCESS | Errno::PERM => "permission denied: give the peer's user the right to write there",
         Errno::NOTDIR | Errno::LOOP => "a part of that path is no folder: choose another path",
         Errno::XDEV => "that folder is on another disk than the share: choose a folder that is not",
+        Errno::NOENT => "the share's folder, or .enjambre in it, was removed: start the peer again when it is back",
         Errno::MFILE | Errno::NFILE => "too many files are open: try again in a moment",
         Errno::NAMETOOLONG => "the name is too long: choose a shorter one",
         error => return io::Error::new(io::Error::from(error).kind(), format!("{what}: {error}")),

@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Mutex, RwLock,
+        Condvar, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -54,6 +54,8 @@ pub(super) struct State {
     wakes: RwLock<Vec<Wake>>,
     warned: Mutex<HashSet<u64>>,
     watcher: Mutex<Watcher>,
+    /// The watcher has given its account.
+    watched: Condvar,
     /// Wakes the watcher.
     pub(super) bell: OwnedFd,
     hashed: AtomicU64,
@@ -97,6 +99,7 @@ impl State {
             wakes: RwLock::default(),
             warned: Mutex::default(),
             watcher: Mutex::new(Watcher { asked: BTreeSet::new(), resting: 0, is_busy: true, is_stopped: false }),
+            watched: Condvar::new(),
             bell,
             hashed: AtomicU64::new(0),
         })
@@ -281,11 +284,11 @@ impl State {
     // ---- talk between threads --------------------------------------------------------------
 
     pub(super) fn on_change(&self, wake: Wake) {
-        self.wakes.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(wake);
+        self.wakes.write().unwrap_or_else(PoisonError::into_inner).push(wake);
     }
 
     fn wake(&self) {
-        for wake in self.wakes.read().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+        for wake in self.wakes.read().unwrap_or_else(PoisonError::into_inner).iter() {
             wake();
         }
     }
@@ -308,20 +311,30 @@ impl State {
     pub(super) fn watching(&self, resting: usize, is_busy: bool) {
         let mut watcher = held(&self.watcher);
         (watcher.resting, watcher.is_busy) = (resting, is_busy);
+        drop(watcher);
+        self.watched.notify_all();
+    }
+
+    /// Waits until there is something to hash, or the share is stopped.
+    pub(super) fn wait_hashing(&self) {
+        // All that is ever hashed goes by the watcher.
+        let is_idle = |watcher: &mut Watcher| !watcher.is_stopped && self.hashing_by(watcher).is_none();
+        drop(self.watched.wait_while(held(&self.watcher), is_idle));
     }
 
     pub(super) fn hashing(&self) -> Option<Hashing> {
-        let (resting, is_busy) = {
-            let watcher = held(&self.watcher);
-            (watcher.resting + watcher.asked.len(), watcher.is_busy)
-        };
+        self.hashing_by(&held(&self.watcher))
+    }
+
+    fn hashing_by(&self, watcher: &Watcher) -> Option<Hashing> {
         let (files, bytes) = self.queue.left();
-        let files = files + resting;
-        (files > 0 || is_busy).then_some(Hashing { files, bytes })
+        let files = files + watcher.resting + watcher.asked.len();
+        (files > 0 || watcher.is_busy).then_some(Hashing { files, bytes })
     }
 
     pub(super) fn stop(&self) {
         held(&self.watcher).is_stopped = true;
+        self.watched.notify_all();
         self.queue.stop();
         self.ring();
     }

@@ -17,6 +17,7 @@ use super::{
     hash::until_older,
     inotify::{Event, News, Watches, remedy, shown},
     open::{Folder, Stamp, is_absent, is_file},
+    private,
     rest::{Rest, WRITTEN},
     state::State,
 };
@@ -28,7 +29,8 @@ use crate::{
 /// A file found by scanning counts as at rest when its last change is so old.
 const SETTLED: Duration = Duration::from_millis(500);
 /// Events are read so far apart: a file that is being written then costs few wake-ups, since the
-/// kernel joins equal events, and a change is still noticed at once.
+/// kernel joins equal events. The first one is read at once: a folder that is new is to be watched
+/// before anything in it is written.
 const BREATH: Duration = Duration::from_millis(20);
 /// Between scans where the kernel cannot tell what changes.
 const BETWEEN_SCANS: Duration = Duration::from_secs(2);
@@ -73,6 +75,7 @@ pub(super) fn follow(state: &State, watch: fn() -> Result<Watches>) {
         earliest_scan: Instant::now(),
         is_scanned: false,
         is_lossy: true,
+        last_read: Instant::now(),
     };
     while !state.is_stopped() {
         watcher.step();
@@ -99,6 +102,8 @@ struct Watcher<'a> {
     is_scanned: bool,
     /// Whether events were lost, and watches are to be made anew.
     is_lossy: bool,
+    /// When events were last read.
+    last_read: Instant,
 }
 
 impl Watcher<'_> {
@@ -141,7 +146,7 @@ impl Watcher<'_> {
             let _ = read(&self.state.bell, &mut [0_u8; 8]);
         }
         if has(1) && !is_scanning {
-            thread::sleep(BREATH);
+            thread::sleep(BREATH.saturating_sub(self.last_read.elapsed()));
         }
     }
 
@@ -256,8 +261,16 @@ impl Watcher<'_> {
             if all_news.is_empty() {
                 return;
             }
+            self.last_read = Instant::now();
             for news in all_news {
                 match news {
+                    // With the whole share, or alone. The kernel tells of a folder that is open only when it is
+                    // closed, so this is how one hears that the share was removed.
+                    News::Of(None, name, Event::FolderLeft) if name == private::NAME.as_bytes() => {
+                        self.warn_of_loss(
+                            "the share's folder, or .enjambre in it, was removed: nothing can be received",
+                        );
+                    }
                     News::Of(folder, name, event) => {
                         if let Some(path) = self.path(&folder, &name) {
                             self.heard(path, event);
@@ -267,16 +280,21 @@ impl Watcher<'_> {
                         self.is_lossy = true;
                         self.next_scan = self.earliest_scan;
                     }
-                    News::ShareGone => {
-                        self.state.warn(
-                            "gone",
-                            "the share's folder was removed or unmounted: start the peer again when it is back",
-                        );
+                    News::Gone(None) => {
+                        self.warn_of_loss("the share's folder was removed or unmounted");
                         self.next_scan = self.earliest_scan;
+                    }
+                    News::Gone(Some(folder)) => {
+                        self.forget_folder(&folder);
+                        self.folders.push(Some(folder));
                     }
                 }
             }
         }
+    }
+
+    fn warn_of_loss(&self, what: &str) {
+        self.state.warn("gone", format_args!("{what}: start the peer again when it is back"));
     }
 
     fn heard(&mut self, path: SharePath, event: Event) {

@@ -91,10 +91,12 @@ impl fmt::Display for GetError {
                 }
                 f.write_str(" (what is here is kept: the same get goes on from there)")
             }
-            Self::Conflict(path) => write!(f, "{path} is taken by something else: give another path to fetch it to"),
+            Self::Conflict(_) => f.write_str("something else has that name: give another path to fetch it to"),
             Self::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
                 f.write_str("the disk is full: make room and get it again (what is here is kept)")
             }
+            // What the share has made a sentence of needs no other before it.
+            Self::Disk(error) if error.get_ref().is_some() => error.fmt(f),
             Self::Disk(error) => write!(f, "cannot write it: {error}"),
         }
     }

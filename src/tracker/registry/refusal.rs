@@ -30,7 +30,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taken(id) => {
-                write!(f, "another live peer has the id {id}: take another id, or stop that peer first")
+                write!(
+                    f,
+                    "another live peer has the id {id}: take another id, or stop that peer first (one that was killed \
+                     is forgotten when its lease ends)"
+                )
             }
             Self::UnknownToken => {
                 f.write_str("the token is unknown, its lease has ended or the tracker restarted: join again")

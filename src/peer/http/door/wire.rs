@@ -16,6 +16,8 @@ pub(super) struct Wire<'a> {
     buffer: Vec<u8>,
     /// The receive time-out now set, to spare the system call.
     timeout: Option<Duration>,
+    /// Until when a body may go on; [`limits::STALL_TIME`] from each read where there is none.
+    body_deadline: Option<Instant>,
 }
 
 /// Why there is no next head.
@@ -28,7 +30,7 @@ pub(super) enum NoHead {
 
 impl<'a> Wire<'a> {
     pub(super) fn new(stream: &'a TcpStream) -> Self {
-        Self { stream, buffer: Vec::new(), timeout: None }
+        Self { stream, buffer: Vec::new(), timeout: None, body_deadline: None }
     }
 
     pub(super) fn stream(&self) -> &'a TcpStream {
@@ -94,10 +96,19 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Ends reads of a body, and of its framing, at a time; none takes that back.
+    pub(super) fn set_body_deadline(&mut self, deadline: Option<Instant>) {
+        self.body_deadline = deadline;
+    }
+
+    fn body_wait(&self) -> Duration {
+        self.body_deadline.map_or(limits::STALL_TIME, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// Reads bytes of a body: what is buffered first, then from the connection.
     pub(super) fn read_body(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if self.buffer.is_empty() {
-            return self.receive(bytes, limits::STALL_TIME);
+            return self.receive(bytes, self.body_wait());
         }
         let taken = bytes.len().min(self.buffer.len());
         bytes[..taken].copy_from_slice(&self.buffer[..taken]);
@@ -121,7 +132,7 @@ impl<'a> Wire<'a> {
             if self.buffer.len() > limit + 1 {
                 return Err(bad_framing());
             }
-            if self.fill(limits::STALL_TIME)? == 0 {
+            if self.fill(self.body_wait())? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
