@@ -9,7 +9,6 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::{MetadataExt, symlink},
-    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
