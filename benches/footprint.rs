@@ -6,7 +6,9 @@ mod report;
 mod support;
 
 use std::{
-    fs, thread,
+    fs,
+    process::ExitCode,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +21,7 @@ const FILES: usize = 1000;
 const WATCH: Duration = Duration::from_secs(10);
 const MB: f64 = 1e6;
 
-fn main() {
+fn main() -> ExitCode {
     let mut report = Report::new("make size");
     for (name, limit) in [("tracker", 2.0), ("peer", 2.6)] {
         let size = fs::metadata(binary(name)).expect("the binary is built").len();
@@ -51,7 +53,7 @@ fn main() {
         report.plain(&format!("{name}: threads"), process.threads() as f64, "");
         report.plain(&format!("{name}: wake-ups while idle"), wake_ups, "/s");
     }
-    report.end();
+    report.end()
 }
 
 fn millis(since: Instant) -> f64 {

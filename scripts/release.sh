@@ -17,6 +17,7 @@ compiler_for() { # TARGET
 	for compiler in $([ "$arch" = "$(uname -m)" ] && echo gcc cc) "$arch-linux-gnu-gcc" "$arch-linux-musl-gcc"; do
 		compiles "$compiler" && echo "$compiler" && return
 	done
+	true # None is an answer too.
 }
 
 # Says whether an ELF binary asks for a loader (PT_INTERP, type 3): the program headers tell, and od
@@ -39,7 +40,7 @@ build() { # TARGET
 		export "CC_$(echo "$target" | tr - _)=$compiler"
 	else
 		pure=,pure-rust
-		echo "$target: no C compiler for it (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross): hashing in Rust, slower"
+		echo "$target: no C compiler for it (Debian: gcc-$(echo "${target%%-*}" | tr _ -)-linux-gnu and its libc6-dev): hashing in Rust, slower"
 	fi
 	# Another machine's code is not for the host's linker; the one that comes with Rust links any.
 	[ "${target%%-*}" = "$(uname -m)" ] || export "CARGO_TARGET_${upper}_LINKER=rust-lld"
