@@ -93,13 +93,16 @@ impl Routes {
         let partial = || self.downloads.find(id).map(|download| download.piece_list().to_vec());
         match self.share.piece_list(id).or_else(partial) {
             Some(list) => plain(Answer::of(200, "application/octet-stream", list).with("Cache-Control", IMMUTABLE)),
-            None if self.downloads.is_expected(id) && !asking.about.was_parked => {
-                let (downloads, id) = (self.downloads.clone(), *id);
-                let wait = move || downloads.wait_for(&id, limits::NEWS_TIME);
-                (Answer::empty(200), Some(Leave::Park(Box::new(wait))))
-            }
+            None if self.downloads.is_expected(id) && !asking.about.was_parked => self.wait_for_list(id),
             None => plain(absent()),
         }
+    }
+
+    /// Has the request asked again when a download that has just begun has its piece list.
+    fn wait_for_list(&self, id: &ContentId) -> Outcome {
+        let (downloads, id) = (self.downloads.clone(), *id);
+        let wait = move || downloads.wait_for(&id, limits::NEWS_TIME);
+        (Answer::empty(200), Some(Leave::Park(Box::new(wait))))
     }
 
     /// Which pieces are here: their numbers, as 16 bits each, high byte first, in the order in which
@@ -116,7 +119,13 @@ impl Routes {
         if self.share.path_of(id).is_some() {
             return have("all", Vec::new());
         }
-        let Some(download) = self.downloads.find(id) else { return plain(absent()) };
+        let Some(download) = self.downloads.find(id) else {
+            return match (self.downloads.is_expected(id), asking.about.was_parked) {
+                (true, false) => self.wait_for_list(id),
+                (true, true) => have("0/0", Vec::new()),
+                (false, _) => plain(absent()),
+            };
+        };
         let (gained, count) = download.since(since.unwrap_or(0));
         if gained.is_empty() && !asking.about.was_parked {
             let wait = move || {
