@@ -3,6 +3,7 @@
 //!
 //! What it is made to do, each measured on shaped links (ARCHITECTURE.md has the figures):
 //! - a seed chooses what it gives, so that it gives nothing twice before it has given all once;
+//! - where nobody else downloads, pieces in order, which disks like best;
 //! - of others, the rarest piece that is in flight nowhere else, with random ties; never in order;
 //! - one request in flight at a source, more only against a backlog;
 //! - on fast links a request covers a run of adjacent pieces;
@@ -182,15 +183,23 @@ impl Plan {
 
     /// Requests that a source may have in flight: more than one only where much waits there.
     pub fn depth(&self, source: SourceId) -> usize {
-        let known = &self.sources[source];
-        if known.has_fresh {
+        if self.is_alone() {
+            // One connection receives while what another brought is verified and written.
+            return 2;
+        }
+        if self.sources[source].has_fresh {
             // Others who share the seed must not wait behind one who asks for much.
-            return if self.sources() > 1 { 1 } else { limits::SOURCE_DEPTH };
+            return 1;
         }
         match self.useful(source) {
             useful if useful > limits::SOURCE_BACKLOG => limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG),
             _ => 1,
         }
+    }
+
+    /// Whether nobody else downloads it, as far as is known.
+    fn is_alone(&self) -> bool {
+        !self.sources.iter().any(|source| matches!(source.holds, Some(Holds::These(_))))
     }
 
     /// Pieces that a source holds, and that are neither here nor in flight.
@@ -223,14 +232,16 @@ impl Plan {
             return Ask::Nothing(limits::SOURCE_PAUSE);
         }
         let run = self.run(source);
-        if known.has_fresh {
+        let is_alone = self.is_alone();
+        if known.has_fresh && !is_alone {
             let known = &mut self.sources[source];
             known.in_flight += 1;
             known.fresh_in_flight += 1;
             return Ask::Fresh(run);
         }
         let is_whole = matches!(holds, Holds::All);
-        let pieces = match self.rarest(source) {
+        let choice = if is_alone { self.first(source) } else { self.rarest(source) };
+        let pieces = match choice {
             Some(piece) => self.stretch(source, piece, run),
             None => match self.overdue(source, now) {
                 Some(piece) => piece..piece + 1,
@@ -252,6 +263,13 @@ impl Plan {
         let pace = self.sources[source].pace.unwrap_or(0.0);
         let bytes = (pace * limits::REQUEST_TIME.as_secs_f64()).min(limits::REQUEST_BYTES as f64);
         (bytes / self.length as f64).max(1.0) as usize
+    }
+
+    /// The first piece of use at a source.
+    fn first(&self, source: SourceId) -> Option<usize> {
+        let holds = self.sources[source].holds.as_ref()?;
+        let (at, word) = self.wanted(holds).enumerate().find(|(_, word)| *word != 0)?;
+        Some(at * 64 + word.trailing_zeros() as usize)
     }
 
     /// A piece that fewest others hold, among those of use at a source; any of them where several are.

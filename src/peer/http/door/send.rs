@@ -1,17 +1,14 @@
 //! Sends a range of a file: the kernel copies it from the page cache into the socket.
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     net::TcpStream,
     ops::Range,
     os::unix::fs::FileExt,
     time::Instant,
 };
 
-use rustix::{
-    fs::sendfile,
-    net::{SendFlags, send},
-};
+use rustix::{fs::sendfile, net::sockopt::set_tcp_cork};
 
 use super::{Promised, wire::is_drip};
 use crate::limits;
@@ -42,14 +39,14 @@ pub(super) fn send_file(
         if !promised.is_unchanged() {
             return Err(changed());
         }
-        io::Write::write_all(&mut wire, &head)?;
+        wire.write_all(&head)?;
         promised.sent();
         return Ok(());
     }
-    let mut unsent = &head[..];
-    while !unsent.is_empty() {
-        unsent = &unsent[send(stream, unsent, SendFlags::MORE)?..];
-    }
+    // Corked, so that only full packets leave: head and first bytes together, and none that is short
+    // where one of the kernel's 64 KiB portions ends (tcp(7)).
+    set_tcp_cork(stream, true)?;
+    wire.write_all(&head)?;
     let mut offset = range.start;
     let start = Instant::now();
     while offset < range.end {
@@ -67,6 +64,7 @@ pub(super) fn send_file(
             Err(error) => return Err(error.into()),
         }
     }
+    set_tcp_cork(stream, false)?;
     promised.sent();
     Ok(())
 }
