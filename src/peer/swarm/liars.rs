@@ -35,10 +35,10 @@ enum Manner {
     /// One byte of a piece in the middle is wrong.
     WrongByte,
     WrongList,
-    /// Answers three requests, and then no more.
-    TiresAfterThree,
-    /// Answers three requests, and leaves the next ones waiting.
-    HangsAfterThree,
+    /// Answers two requests, and then no more.
+    TiresAfterTwo,
+    /// Answers two requests, and leaves the next ones waiting.
+    HangsAfterTwo,
     /// Says less is coming than was asked.
     SaysLess,
     SaysMore,
@@ -154,10 +154,10 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
         }
         let range = head.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
         asked.lock().unwrap().push(range.to_owned());
-        if manner == Manner::TiresAfterThree && asked.lock().unwrap().len() > 3 {
+        if manner == Manner::TiresAfterTwo && asked.lock().unwrap().len() > 2 {
             return None;
         }
-        if manner == Manner::HangsAfterThree && asked.lock().unwrap().len() > 3 {
+        if manner == Manner::HangsAfterTwo && asked.lock().unwrap().len() > 2 {
             thread::sleep(Duration::from_secs(60));
         }
         let (first, last) = range.split_once('-')?;
@@ -358,7 +358,7 @@ fn a_download_goes_on_with_the_pieces_that_verify_again() {
     let content = content();
     let id = ContentId::of(&content);
     let home = Home::new();
-    let breaks = Peer::start(Manner::TiresAfterThree, &content);
+    let breaks = Peer::start(Manner::TiresAfterTwo, &content);
     assert!(get(&home, &id, "a", &[source("breaks", &breaks, SIZE)]).0.is_err());
     let partial = home.folder.join(".enjambre/partial").join(id.to_string());
     // A byte that was true when it came is not any more.
@@ -387,7 +387,7 @@ fn pieces_are_given_on_while_the_rest_is_awaited() {
     let content = content();
     let id = ContentId::of(&content);
     let home = Home::new();
-    let hangs = Peer::start(Manner::HangsAfterThree, &content);
+    let hangs = Peer::start(Manner::HangsAfterTwo, &content);
     let downloads = Downloads::default();
     thread::scope(|scope| {
         let getting = scope.spawn(|| get_seen_by(&downloads, &home, &id, "a", &[source("hangs", &hangs, SIZE)]));
