@@ -47,7 +47,7 @@ static COMMAND: Command = Command {
         Flag {
             name: "--zone",
             value: "ZONE",
-            help: "where it is, as us-east-1a: sources in the same zone are asked first",
+            help: "where it is, as us-east-1a: sources in the same zone are preferred",
         },
     ],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\

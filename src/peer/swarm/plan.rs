@@ -289,7 +289,7 @@ impl Plan {
                     ties += 1;
                     random = shuffle(random);
                     // The n-th of n equals takes the place with a chance of 1/n.
-                    if random % ties == 0 {
+                    if random.is_multiple_of(ties) {
                         best = Some(piece);
                     }
                 }
