@@ -202,8 +202,6 @@ pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
 pub const SOURCE_HEAD_BYTES: usize = 16 << 10;
 /// Blocks in which content is received, checked and written; below 256 KiB a fast pair slows down.
 pub const FETCH_BLOCK_BYTES: usize = 256 << 10;
-/// Such blocks between the thread that receives and the one that checks and writes.
-pub const FETCH_BLOCKS: usize = 4;
 /// Rounds over all sources that bring nothing before a download is given up.
 pub const FETCH_ROUNDS: usize = 2;
 /// Between two such rounds.

@@ -57,7 +57,6 @@ struct Source {
     holds: Option<Holds>,
     /// It may still have pieces that nobody was given.
     has_fresh: bool,
-    fresh_in_flight: usize,
     in_flight: usize,
     /// Bytes a second, of late; none before the first answer.
     pace: Option<f64>,
@@ -111,16 +110,16 @@ impl Plan {
         self.add(Holds::These(Bits::new(count)), false)
     }
 
-    /// Takes up a source that holds everything.
+    /// Takes up a source that holds everything. It is asked for fresh pieces only where they are verified
+    /// before they are written: what it chooses may be here already, or on its way from another.
     pub fn add_whole(&mut self) -> SourceId {
-        self.add(Holds::All, true)
+        self.add(Holds::All, self.length <= limits::BUFFERED_BYTES)
     }
 
     fn add(&mut self, holds: Holds, has_fresh: bool) -> SourceId {
         self.sources.push(Source {
             holds: Some(holds),
             has_fresh,
-            fresh_in_flight: 0,
             in_flight: 0,
             pace: None,
             heard: 0,
@@ -234,9 +233,7 @@ impl Plan {
         let run = self.run(source);
         let is_alone = self.is_alone();
         if known.has_fresh && !is_alone {
-            let known = &mut self.sources[source];
-            known.in_flight += 1;
-            known.fresh_in_flight += 1;
+            self.sources[source].in_flight += 1;
             return Ask::Fresh(run);
         }
         let is_whole = matches!(holds, Holds::All);
@@ -338,9 +335,6 @@ impl Plan {
     pub fn answered(&mut self, source: SourceId, ask: &Ask, bytes: u64, took: Duration) {
         let known = &mut self.sources[source];
         known.in_flight -= 1;
-        if let Ask::Fresh(_) = ask {
-            known.fresh_in_flight -= 1;
-        }
         if bytes > 0 {
             let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
             known.pace = Some(known.pace.map_or(pace, |before| before * 0.7 + pace * 0.3));
@@ -551,6 +545,15 @@ mod tests {
             plan.answered(source, &ask, 0, NOW);
         }
         assert_eq!(plan.missing(), 0);
+    }
+
+    #[test]
+    fn pieces_that_are_written_as_they_come_are_never_for_the_seed_to_choose() {
+        let mut plan = Plan::new(10, limits::BUFFERED_BYTES * 2, 7);
+        plan.add_partial();
+        let seed = plan.add_whole();
+        (0..9).for_each(|piece| assert!(plan.gained(piece)));
+        assert_eq!(plan.next(seed, NOW), Ask::Pieces(9..10));
     }
 
     #[test]
