@@ -154,9 +154,8 @@ pub const INNER_CONNECTIONS: usize = 4;
 pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
 /// Blocks in which bodies are read and copied.
 pub const BLOCK_BYTES: usize = 64 << 10;
-/// What one `sendfile` is asked for: enough to make the calls cheap, little enough to notice soon
-/// that a file has changed.
-pub const SEND_BYTES: u64 = 2 << 20;
+/// What goes from a file to a socket at a time: the most that a pipe takes (`fs.pipe-max-size`).
+pub const SEND_BYTES: usize = 1 << 20;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
@@ -198,6 +197,11 @@ pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 /// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
+/// A piece list may take so many times as long as a source may send nothing: it is 256 KiB at most.
+pub const PIECE_LIST_PATIENCE: u32 = 4;
+/// How long a download sleeps at once while a source sends slowly: less is not worth it, and with more
+/// the news of a piece would come late.
+pub const DOZE_TIME: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(20);
 /// The head of a source's answer.
 pub const SOURCE_HEAD_BYTES: usize = 16 << 10;
 /// Blocks in which content is received, checked and written; below 256 KiB a fast pair slows down.

@@ -44,10 +44,23 @@ impl Answer {
     /// With one more header. A value never brings a line break along: whatever is no printable
     /// ASCII becomes `?`.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        let value: String = value.into();
-        let printable = value.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
-        self.headers.push((name, printable));
+        let mut value: String = value.into();
+        if !value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            value = value.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+        }
+        self.headers.push((name, value));
         self
+    }
+
+    /// The headers as lines with their line ends.
+    pub(super) fn lines(&self) -> Vec<u8> {
+        let mut lines = Vec::with_capacity(512);
+        for (name, value) in &self.headers {
+            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
+        lines
     }
 }
 

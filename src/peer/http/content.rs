@@ -54,11 +54,13 @@ impl Routes {
         let Ok(since) = parameter(query, "since") else {
             return plain(Answer::problem(400, "The parameter of a content is since=NUMBER."));
         };
+        // News are of this moment.
+        let cache = if since.is_some() { "no-store" } else { IMMUTABLE };
         let describe = |answer: Answer| {
             answer
                 .with("Content-Type", "application/octet-stream")
                 .with("Content-Disposition", "attachment")
-                .with("Cache-Control", IMMUTABLE)
+                .with("Cache-Control", cache)
         };
         if let Some(file) = self.whole(id) {
             let entry = file.entry.clone();

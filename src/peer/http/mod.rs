@@ -15,7 +15,7 @@ use super::{
     swarm::partial::Downloads,
 };
 use door::{Desk, Door};
-use routes::Routes;
+use routes::{Asking, Routes};
 
 mod answer;
 mod content;
@@ -61,8 +61,10 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
-        routes::start(UnixListener::bind(&socket)?, Routes::new(share, downloads, status, Arc::clone(&desk)))?;
-        Ok(Self { door: Door::open(listener, socket.clone(), desk)?, socket, _folder: folder })
+        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
+        routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
+        let direct = Box::new(move |asking: &Asking| routes.direct(asking));
+        Ok(Self { door: Door::open(listener, socket.clone(), desk, direct)?, socket, _folder: folder })
     }
 
     /// Accepts nothing more, and lets what is being served come to its end, until `deadline`.

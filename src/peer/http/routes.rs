@@ -44,7 +44,7 @@ pub(super) struct Routes {
 }
 
 /// Starts tiny_http on the socket, and a thread that answers.
-pub(super) fn start(socket: UnixListener, routes: Routes) -> io::Result<()> {
+pub(super) fn start(socket: UnixListener, routes: Arc<Routes>) -> io::Result<()> {
     let server = Server::from_listener(socket, None).map_err(io::Error::other)?;
     let answer = move || {
         while let Ok(request) = server.recv() {
@@ -54,24 +54,27 @@ pub(super) fn start(socket: UnixListener, routes: Routes) -> io::Result<()> {
     thread::Builder::new().name("routes".into()).stack_size(limits::CONNECTION_STACK).spawn(answer).map(drop)
 }
 
-/// A request as the routes see it.
+/// A request as the routes see it, whichever way it came.
 pub(super) struct Asking<'a> {
-    request: &'a Request,
-    number: u64,
+    pub(super) method: &'a str,
+    /// Path and query.
+    pub(super) target: &'a str,
+    pub(super) headers: Vec<(&'a str, &'a str)>,
     pub(super) about: About,
 }
 
 impl Asking<'_> {
-    fn header(&self, name: &'static str) -> Option<&str> {
-        self.request.headers().iter().find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
+    fn header(&self, name: &str) -> Option<&str> {
+        let named = |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(name);
+        self.headers.iter().find(named).map(|(_, value)| *value)
     }
 
     pub(super) fn is_get(&self) -> bool {
-        self.request.method() == &tiny_http::Method::Get
+        self.method == "GET"
     }
 }
 
-/// What tiny_http is to answer, and what the door is to do beside it.
+/// What is to be answered, and what the door is to do beside it.
 pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
@@ -79,22 +82,27 @@ impl Routes {
         Self { share, downloads, fresh: Arc::default(), began: Instant::now(), status, desk, uploads: Arc::new(()) }
     }
 
+    /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
+    /// every piece and its news. The way through tiny_http, three threads long, cost more than the rest.
+    pub(super) fn direct(&self, asking: &Asking) -> Option<Outcome> {
+        asking.target.starts_with("/content/").then(|| self.answer(asking))
+    }
+
     fn respond(&self, request: Request) {
-        let number = request.headers().iter().find(|header| header.field.equiv(EXCHANGE));
-        let number = number.and_then(|header| header.value.as_str().parse().ok());
+        let headers = || request.headers().iter().map(|header| (header.field.as_str().as_str(), header.value.as_str()));
+        let number = headers().find(|(name, _)| name.eq_ignore_ascii_case(EXCHANGE));
+        let number = number.and_then(|(_, number)| number.parse().ok());
         // The door's first request on a connection belongs to no exchange.
         let about = number.and_then(|number| self.desk.about(number));
         let asking = Asking {
-            request: &request,
-            number: number.unwrap_or_default(),
+            method: request.method().as_str(),
+            target: request.url(),
+            headers: headers().collect(),
             about: about.unwrap_or(About { length: Some(0), was_parked: false }),
         };
-        // tiny_http would lose a thread to each panic.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.route(&asking)));
-        let (answer, leave) =
-            outcome.unwrap_or_else(|_| (Answer::problem(500, "The request could not be handled."), None));
+        let (answer, leave) = self.answer(&asking);
         if let Some(leave) = leave {
-            self.desk.leave(asking.number, leave);
+            self.desk.leave(number.unwrap_or_default(), leave);
         }
         let headers = answer.headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, value.as_str()).ok());
         let response = headers.fold(
@@ -106,9 +114,15 @@ impl Routes {
         let _ = request.respond(response);
     }
 
+    /// What the routes make of a request; a panic there, which would end a thread, is an answer too.
+    fn answer(&self, asking: &Asking) -> Outcome {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.route(asking)));
+        outcome.unwrap_or_else(|_| plain(Answer::problem(500, "The request could not be handled.")))
+    }
+
     fn route(&self, asking: &Asking) -> Outcome {
-        let (path, query) = asking.request.url().split_once('?').unwrap_or((asking.request.url(), ""));
-        let method = asking.request.method().as_str();
+        let (path, query) = asking.target.split_once('?').unwrap_or((asking.target, ""));
+        let method = asking.method;
         let is_read = matches!(method, "GET" | "HEAD");
         if let Some(name) = path.strip_prefix("/files/") {
             return match method {
@@ -187,6 +201,7 @@ impl Routes {
             answer
                 .with("Content-Type", media_type)
                 .with("Content-Disposition", format!("{disposition}; {}", path.to_header()))
+                .with("Content-Security-Policy", "default-src 'none'; sandbox")
                 .with("Cache-Control", "no-cache")
         })
     }
@@ -271,8 +286,7 @@ pub(super) fn send(
     let mut answer = describe(Answer::empty(status))
         .with("ETag", etag)
         .with("Accept-Ranges", "bytes")
-        .with("X-Content-Type-Options", "nosniff")
-        .with("Content-Security-Policy", "default-src 'none'; sandbox");
+        .with("X-Content-Type-Options", "nosniff");
     if status == 206 {
         answer = answer.with("Content-Range", format!("bytes {}-{}/{size}", range.start, range.end - 1));
     }

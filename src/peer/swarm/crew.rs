@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     ops::Range,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
@@ -11,7 +10,8 @@ use std::{
 };
 
 use super::{
-    fetch::{Exactly, FetchError, Fetcher, News},
+    connection::{Body, Connection, News},
+    fetch::{FetchError, Fetcher},
     partial::Running,
     plan::{Ask, Plan, SourceId},
 };
@@ -210,10 +210,11 @@ impl Crew {
     /// The life of a connection.
     fn work(self: Arc<Self>, source: SourceId, nth: usize) {
         let address = self.lock().sources[source].source.address;
+        let mut connection = self.fetcher.connection(address);
         let mut buffer = vec![0; self.pieces.length().min(limits::BUFFERED_BYTES) as usize];
         while let Some((ask, since)) = self.next(source, nth) {
             let began = Instant::now();
-            let result = self.ask(source, address, &ask, since, &mut buffer);
+            let result = self.ask(source, &mut connection, &ask, since, &mut buffer);
             let took = began.elapsed();
             let mut state = self.lock();
             let bytes = match (&ask, &result) {
@@ -285,13 +286,13 @@ impl Crew {
     fn ask(
         &self,
         source: SourceId,
-        address: SocketAddr,
+        connection: &mut Connection,
         ask: &Ask,
         since: usize,
         buffer: &mut [u8],
     ) -> Result<u64, Failure> {
         match ask {
-            Ask::Fresh(most) => match self.fetcher.fresh(address, &self.id, &self.pieces, *most)? {
+            Ask::Fresh(most) => match connection.fresh(&self.id, &self.pieces, *most)? {
                 None => {
                     self.lock().plan.fresh_is_out(source);
                     Ok(0)
@@ -306,14 +307,14 @@ impl Crew {
             Ask::Pieces(run) => {
                 let bytes = self.bytes(run);
                 let size = self.pieces.size();
-                let (body, news) = self.fetcher.content(address, &self.id, &bytes, size, since)?;
+                let (body, news) = connection.content(&self.id, &bytes, size, since)?;
                 if let Some(news) = news {
                     self.hear(source, news);
                 }
                 self.take(source, body, run, buffer)
             }
             Ask::News => {
-                let news = self.fetcher.have(address, &self.id, since)?;
+                let news = connection.have(&self.id, since)?;
                 self.hear(source, news);
                 Ok(0)
             }
@@ -336,7 +337,7 @@ impl Crew {
     }
 
     /// Takes a run of pieces from a body, one by one: each counts once it has verified.
-    fn take(&self, source: SourceId, mut body: Exactly, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
+    fn take(&self, source: SourceId, mut body: Body, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
         let mut taken = 0;
         for index in run.clone() {
             let Some(piece) = self.pieces.index(index) else { continue };
@@ -346,12 +347,12 @@ impl Crew {
             let mut at = range.start;
             while at < range.end {
                 let room = buffer.len().min((range.end - at) as usize);
-                let read = body.fill(&mut buffer[..room])?;
-                verifier.update(&buffer[..read]);
+                body.fill(&mut buffer[..room])?;
+                verifier.update(&buffer[..room]);
                 if !is_buffered {
-                    self.write(&buffer[..read], at)?;
+                    self.write(&buffer[..room], at)?;
                 }
-                at += read as u64;
+                at += room as u64;
             }
             if !verifier.is_true() {
                 let what = format!("sent wrong bytes (piece {} of {})", index + 1, self.pieces.count());

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::head::Head;
-use crate::limits;
+use crate::{limits, peer::http::answer::Answer};
 
 /// The header that names an exchange to the routes.
 pub(in crate::peer::http) const EXCHANGE: &str = "Enjambre-Exchange";
@@ -39,6 +39,14 @@ pub(super) struct InnerAnswer {
     pub(super) body: Vec<u8>,
     /// What the answer's body is long, or would be: the answer to HEAD has none.
     pub(super) length: u64,
+}
+
+impl InnerAnswer {
+    /// An answer that was made without tiny_http.
+    pub(super) fn of(answer: Answer, is_head: bool) -> Self {
+        let (lines, length) = (answer.lines(), answer.body.len() as u64);
+        Self { status: answer.status, lines, body: if is_head { Vec::new() } else { answer.body }, length }
+    }
 }
 
 impl Inner {

@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::PathBuf,
@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::answer::{Answer, reason};
+use super::{
+    answer::{Answer, reason},
+    routes::{Asking, Outcome},
+};
 use crate::limits;
 use body::Body;
 use head::{Framing, Head};
@@ -107,9 +110,13 @@ impl Desk {
     }
 }
 
+/// Answers what goes without tiny_http; none for all else.
+pub(super) type Direct = Box<dyn Fn(&Asking) -> Option<Outcome> + Send + Sync>;
+
 /// The open door.
 pub(super) struct Door {
     listener: TcpListener,
+    direct: Direct,
     inner: Inner,
     desk: Arc<Desk>,
     slots: Arc<Slots>,
@@ -117,11 +124,17 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Opens the door: accepts on `listener`, and asks the tiny_http that listens on `socket`.
-    pub(super) fn open(listener: TcpListener, socket: PathBuf, desk: Arc<Desk>) -> io::Result<Arc<Self>> {
+    /// Opens the door: accepts on `listener`, and asks `direct`, or else the tiny_http that listens on
+    /// `socket`.
+    pub(super) fn open(
+        listener: TcpListener,
+        socket: PathBuf,
+        desk: Arc<Desk>,
+        direct: Direct,
+    ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
         let slots = Arc::default();
-        let door = Arc::new(Self { listener, inner, desk, slots, is_closing: AtomicBool::new(false) });
+        let door = Arc::new(Self { listener, direct, inner, desk, slots, is_closing: AtomicBool::new(false) });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -230,13 +243,18 @@ impl Door {
         let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
-            Some((file, range)) if !is_head => send::send_file(stream, bytes, &*file, range)?,
-            _ => io::Write::write_all(&mut &*stream, &bytes)?,
+            Some((file, range)) if !is_head => send::send_file(stream, &bytes, &*file, range)?,
+            _ => (&mut &*stream).write_all(&bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })
     }
 
     fn ask(&self, head: &Head, about: About) -> (io::Result<InnerAnswer>, Option<Leave>) {
+        let headers = head.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let asking = Asking { method: &head.method, target: &head.target, headers, about };
+        if let Some((answer, leave)) = (self.direct)(&asking) {
+            return (Ok(InnerAnswer::of(answer, head.method == "HEAD")), leave);
+        }
         let number = self.desk.open(about);
         let answer = self.inner.ask(head, number);
         (answer, self.desk.close(number))
@@ -277,8 +295,7 @@ impl Reply {
 }
 
 fn whole(answer: &Answer, is_kept: bool, with_body: bool) -> Vec<u8> {
-    let lines: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let mut bytes = head_bytes(answer.status, lines.as_bytes(), answer.body.len() as u64, is_kept);
+    let mut bytes = head_bytes(answer.status, &answer.lines(), answer.body.len() as u64, is_kept);
     if with_body {
         bytes.extend_from_slice(&answer.body);
     }
@@ -286,11 +303,13 @@ fn whole(answer: &Answer, is_kept: bool, with_body: bool) -> Vec<u8> {
 }
 
 fn head_bytes(status: u16, lines: &[u8], length: u64, is_kept: bool) -> Vec<u8> {
-    let mut bytes = format!("HTTP/1.1 {status} {}\r\n", reason(status)).into_bytes();
+    let mut bytes = Vec::with_capacity(lines.len() + 100);
+    // Writing to memory does not fail.
+    let _ = write!(bytes, "HTTP/1.1 {status} {}\r\n", reason(status));
     bytes.extend_from_slice(lines);
     // These two have no body and say nothing of its length (RFC 9110 section 8.6).
     if !matches!(status, 204 | 304) {
-        bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+        let _ = write!(bytes, "Content-Length: {length}\r\n");
     }
     bytes.extend_from_slice(if is_kept { b"\r\n" } else { b"Connection: close\r\n\r\n" });
     bytes

@@ -1,0 +1,384 @@
+//! A kept connection to one source, for one request after the other. What it answers is held to what
+//! was asked, byte for byte; whether the bytes are true is for the caller to verify.
+//!
+//! A crowd asks for tens of thousands of pieces, and what a request costs beside its bytes decides how
+//! many machines a small one can serve. So this is not ureq, but the little of HTTP/1.1 (RFC 9112) that
+//! peers speak among themselves: a piece costs a tenth of what it did.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::fetch::FetchError;
+use crate::{
+    content::{ContentId, Pieces},
+    limits,
+};
+
+/// A connection to a source, opened when it is needed.
+pub(super) struct Connection {
+    source: SocketAddr,
+    /// How long it may send nothing, or too little.
+    patience: Duration,
+    stream: Option<TcpStream>,
+    /// The stream stands before a request: all of the last answer was read, and nothing behind it.
+    is_ready: bool,
+    /// What was received behind a head.
+    buffer: Vec<u8>,
+    /// Bytes a second in which bodies came lately.
+    pace: f64,
+}
+
+/// What a source tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It holds everything.
+    Whole,
+    /// It has gained these pieces since it was last asked, and has so many in all.
+    Gained(Vec<usize>, usize),
+}
+
+/// The head of an answer, as far as it matters.
+#[derive(Default)]
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    content_range: Option<String>,
+    have: Option<String>,
+    news: Option<String>,
+    pieces: Option<String>,
+    /// The source closes the connection behind this answer.
+    is_last: bool,
+}
+
+impl Connection {
+    /// A connection to be, to a source that is left after so long without [`limits::SOURCE_MIN_BYTES`]
+    /// from it.
+    pub(super) fn new(source: SocketAddr, patience: Duration) -> Self {
+        Self { source, patience, stream: None, is_ready: false, buffer: Vec::new(), pace: 0.0 }
+    }
+
+    /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
+    /// since its `since`-th piece, where it tells. The range is not empty.
+    ///
+    /// # Errors
+    /// When the source does not answer with exactly that range.
+    pub(super) fn content(
+        &mut self,
+        id: &ContentId,
+        range: &Range<u64>,
+        size: u64,
+        since: usize,
+    ) -> Result<(Body<'_>, Option<News>), FetchError> {
+        let last = range.end - 1;
+        let line = format!("range: bytes={}-{last}\r\n", range.start);
+        let head = self.ask(&format!("/content/{id}?since={since}"), &line)?;
+        if head.status != 206 {
+            return Err(self.refused(&head));
+        }
+        let expected = format!("bytes {}-{last}/{size}", range.start);
+        if head.content_range.as_ref() != Some(&expected) {
+            return Err(FetchError::OtherRange(match head.content_range {
+                Some(got) => format!("{got:?} for {expected:?}"),
+                None => format!("no Content-Range for {expected:?}"),
+            }));
+        }
+        let news = match head.have.as_deref() {
+            Some("all") => Some(News::Whole),
+            Some(have) => {
+                let numbers = head.news.as_deref().unwrap_or_default();
+                let numbers = numbers.split(',').filter(|number| !number.is_empty());
+                let pieces = numbers.map(|number| number.parse().ok()).collect::<Option<Vec<usize>>>();
+                pieces.zip(count(have)).map(|(pieces, count)| News::Gained(pieces, count))
+            }
+            None => None,
+        };
+        Ok((self.body(&head, range.end - range.start)?, news))
+    }
+
+    /// What a source has gained since its `since`-th piece; it takes a moment when that is nothing.
+    ///
+    /// # Errors
+    /// When it does not answer, or not in the form it should.
+    pub(super) fn have(&mut self, id: &ContentId, since: usize) -> Result<News, FetchError> {
+        let head = self.ask(&format!("/content/{id}/have?since={since}"), "")?;
+        if head.status != 200 {
+            return Err(self.refused(&head));
+        }
+        let Some(length @ 0..=NEWS_BYTES) = head.length else {
+            return Err(FetchError::OtherRange("a have-map of wrong length".into()));
+        };
+        let mut numbers = vec![0; length as usize];
+        self.body(&head, length)?.fill(&mut numbers)?;
+        match (head.have.as_deref(), numbers.as_chunks::<2>()) {
+            (Some("all"), ([], [])) => Ok(News::Whole),
+            (Some(have), (numbers, [])) if let Some(count) = count(have) => {
+                Ok(News::Gained(numbers.iter().map(|number| u16::from_be_bytes(*number).into()).collect(), count))
+            }
+            _ => Err(FetchError::OtherRange("a have-map of wrong length".into())),
+        }
+    }
+
+    /// At most `most` adjacent pieces of a content cut as `pieces` that a seed has given to nobody
+    /// yet, with their numbers; none when all are out.
+    ///
+    /// # Errors
+    /// When the seed does not answer with whole pieces.
+    pub(super) fn fresh(
+        &mut self,
+        id: &ContentId,
+        pieces: &Pieces,
+        most: usize,
+    ) -> Result<Option<(Range<usize>, Body<'_>)>, FetchError> {
+        let head = self.ask(&format!("/content/{id}/fresh?most={most}"), "")?;
+        match head.status {
+            // All are out, or it leaves the choice to others.
+            204 | 404 | 405 | 501 => {
+                self.skip(&head);
+                return Ok(None);
+            }
+            200 => {}
+            _ => return Err(self.refused(&head)),
+        }
+        let numbers = head.pieces.as_deref().and_then(|numbers| numbers.split_once('-'));
+        let number = |text: &str| text.parse().ok().and_then(|number| pieces.index(number));
+        match numbers.and_then(|(first, last)| number(first).zip(number(last))) {
+            Some((first, last)) if first <= last && last.get() - first.get() < most => {
+                let bytes = pieces.range(last).end - pieces.range(first).start;
+                Ok(Some((first.get()..last.get() + 1, self.body(&head, bytes)?)))
+            }
+            _ => Err(FetchError::OtherRange("fresh pieces without their numbers".into())),
+        }
+    }
+
+    /// Sends a request and receives the head of its answer.
+    fn ask(&mut self, target: &str, lines: &str) -> Result<Head, FetchError> {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nhost: {}\r\nuser-agent: enjambre/{}\r\n{lines}\r\n",
+            self.source,
+            env!("CARGO_PKG_VERSION"),
+        );
+        if std::mem::take(&mut self.is_ready) {
+            match self.exchange(&request) {
+                // The source may close a connection that is idle, and then has not seen the request.
+                Err(FetchError::Broken(_)) if self.buffer.is_empty() => {}
+                result => return result,
+            }
+        }
+        let patience = limits::SOURCE_CONNECT_TIME.min(self.patience);
+        let stream = TcpStream::connect_timeout(&self.source, patience).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => FetchError::Connect("no answer in time".into()),
+            _ => FetchError::Connect(error.to_string()),
+        })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(self.patience))?;
+        stream.set_write_timeout(Some(self.patience))?;
+        self.stream = Some(stream);
+        self.exchange(&request)
+    }
+
+    fn exchange(&mut self, request: &str) -> Result<Head, FetchError> {
+        self.buffer.clear();
+        self.stream()?.write_all(request.as_bytes())?;
+        let deadline = Instant::now() + self.patience;
+        let mut block = [0; 2048];
+        loop {
+            match self.stream()?.read(&mut block)? {
+                0 => return Err(FetchError::Broken("it closed the connection".into())),
+                read => self.buffer.extend_from_slice(&block[..read]),
+            }
+            // An interim answer comes before the one that counts (RFC 9110 section 15.2).
+            while let Some((end, head)) = parse(&self.buffer)? {
+                self.buffer.drain(..end);
+                if head.status >= 200 {
+                    return Ok(head);
+                }
+            }
+            if self.buffer.len() > limits::SOURCE_HEAD_BYTES {
+                return Err(FetchError::Broken("the head of its answer is too long".into()));
+            }
+            if Instant::now() >= deadline {
+                return Err(FetchError::Slow);
+            }
+        }
+    }
+
+    fn stream(&mut self) -> io::Result<&mut TcpStream> {
+        self.stream.as_mut().ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+
+    /// The body of an answer, which must have `length` bytes.
+    fn body(&mut self, head: &Head, length: u64) -> Result<Body<'_>, FetchError> {
+        match head.length {
+            Some(told) if told == length => {}
+            Some(told) => return Err(FetchError::OtherRange(format!("{told} bytes for {length}"))),
+            None => return Err(FetchError::OtherRange(format!("no length for {length}"))),
+        }
+        let pace = Pace::new(self.patience);
+        let mut body = Body { connection: self, missing: length, is_last: head.is_last, pace };
+        body.end();
+        Ok(body)
+    }
+
+    /// The error for an answer of another status; a short body is read, so that the connection is kept.
+    fn refused(&mut self, head: &Head) -> FetchError {
+        self.skip(head);
+        FetchError::Status(head.status)
+    }
+
+    fn skip(&mut self, head: &Head) {
+        let mut block = [0; 1024];
+        if let Some(length @ 0..=1024) = head.length {
+            // What goes wrong here, the next request finds out.
+            let _ = self.body(&head, length).and_then(|mut body| body.fill(&mut block[..length as usize]));
+        }
+    }
+}
+
+/// A body of a known length, of which no byte more is read.
+pub(super) struct Body<'a> {
+    connection: &'a mut Connection,
+    missing: u64,
+    is_last: bool,
+    pace: Pace,
+}
+
+impl Body<'_> {
+    /// Fills `block`, which is no longer than what is missing.
+    ///
+    /// # Errors
+    /// When the source stalls, drips or ends early.
+    pub(super) fn fill(&mut self, block: &mut [u8]) -> Result<(), FetchError> {
+        let mut filled = self.connection.buffer.len().min(block.len());
+        block[..filled].copy_from_slice(&self.connection.buffer[..filled]);
+        self.connection.buffer.drain(..filled);
+        let (began, first) = (Instant::now(), filled);
+        while filled < block.len() {
+            self.doze(block.len() - filled);
+            let asked = Instant::now();
+            match self.connection.stream()?.read(&mut block[filled..]) {
+                Ok(0) => return Err(FetchError::Short { missing: self.missing - filled as u64 }),
+                Ok(read) => {
+                    filled += read;
+                    self.pace.step(read as u64, asked.elapsed())?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if filled > first {
+            let pace = (filled - first) as f64 / began.elapsed().as_secs_f64().max(1e-6);
+            let before = &mut self.connection.pace;
+            *before = if *before == 0.0 { pace } else { *before * 0.7 + pace * 0.3 };
+        }
+        self.missing -= filled as u64;
+        self.end();
+        Ok(())
+    }
+
+    /// Sleeps for a half of the time in which `left` bytes will come, by the pace of late, where that is
+    /// long: being woken by each packet of a slow source costs more than all else that is done with it.
+    fn doze(&self, left: usize) {
+        let half = left as f64 / self.connection.pace / 2.0;
+        if half.is_finite() && half > limits::DOZE_TIME.start.as_secs_f64() {
+            thread::sleep(Duration::from_secs_f64(half.min(limits::DOZE_TIME.end.as_secs_f64())));
+        }
+    }
+
+    /// After the last byte the connection stands before the next request.
+    fn end(&mut self) {
+        self.connection.is_ready = self.missing == 0 && !self.is_last && self.connection.buffer.is_empty();
+    }
+}
+
+/// The longest answer to [`Connection::have`].
+const NEWS_BYTES: u64 = 2 * limits::PIECES as u64;
+
+/// The head of an answer and where it ends, once it is whole.
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Head)>, FetchError> {
+    let not_http = |_| FetchError::Broken("its answer is not HTTP".into());
+    let mut lines = [httparse::EMPTY_HEADER; limits::HEAD_LINES];
+    let mut response = httparse::Response::new(&mut lines);
+    let httparse::Status::Complete(end) = response.parse(bytes).map_err(|error| not_http(error.to_string()))? else {
+        return Ok(None);
+    };
+    let mut head = Head { status: response.code.unwrap_or_default(), ..Head::default() };
+    head.is_last = response.version != Some(1);
+    for line in response.headers {
+        let value = || str::from_utf8(line.value).map(str::to_owned).map_err(|error| not_http(error.to_string()));
+        let is = |name: &str| line.name.eq_ignore_ascii_case(name);
+        if is("content-length") {
+            let length = value()?.parse().map_err(|_| not_http(String::new()))?;
+            // Said twice, it must be the same (RFC 9112 section 6.3).
+            if head.length.replace(length).is_some_and(|before| before != length) {
+                return Err(not_http(String::new()));
+            }
+        } else if is("transfer-encoding") {
+            return Err(FetchError::OtherRange("a length that is not told before it ends".into()));
+        } else if is("connection") {
+            head.is_last |= value()?.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
+        } else if is("content-range") {
+            head.content_range = Some(value()?);
+        } else if is("enjambre-have") {
+            head.have = Some(value()?);
+        } else if is("enjambre-news") {
+            head.news = Some(value()?);
+        } else if is("enjambre-pieces") {
+            head.pieces = Some(value()?);
+        }
+    }
+    if head.status == 204 {
+        // It has no body and says nothing of its length (RFC 9110 section 8.6).
+        head.length = Some(0);
+    }
+    Ok(Some((end, head)))
+}
+
+/// The number of `17/2048`.
+fn count(have: &str) -> Option<usize> {
+    have.split_once('/')?.0.parse().ok()
+}
+
+/// How much a source brings in the time that was spent waiting for it.
+struct Pace {
+    patience: Duration,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(patience: Duration) -> Self {
+        Self { patience, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    fn step(&mut self, bytes: u64, waited: Duration) -> Result<(), FetchError> {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited >= self.patience {
+            if self.bytes < limits::SOURCE_MIN_BYTES {
+                return Err(FetchError::Slow);
+            }
+            *self = Self::new(self.patience);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drip_is_too_slow_and_a_slow_link_is_not() {
+        let patience = Duration::from_secs(10);
+        let second = Duration::from_secs(1);
+        let mut drip = Pace::new(patience);
+        assert!((0..60).any(|_| drip.step(1, second).is_err()));
+        let mut slow = Pace::new(patience);
+        assert!((0..60).all(|_| slow.step(limits::SOURCE_MIN_BYTES.div_ceil(10), second).is_ok()));
+    }
+}
