@@ -199,6 +199,8 @@ pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
 /// A piece list may take so many times as long as a source may send nothing: it is 256 KiB at most.
 pub const PIECE_LIST_PATIENCE: u32 = 4;
+/// One who downloads too has so long to give the piece list, before the seed is asked.
+pub const PIECE_LIST_TIME: Duration = Duration::from_secs(2);
 /// How long a download sleeps at once while a source sends slowly: less is not worth it, and with more
 /// the news of a piece would come late.
 pub const DOZE_TIME: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(20);
@@ -228,6 +230,9 @@ pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);
 pub const SOURCE_CONNECTIONS: usize = 48;
 /// Requests in flight at one source, against a backlog; each is a thread and a connection.
 pub const SOURCE_DEPTH: usize = 4;
+/// Fresh pieces that all who share a seed ask it for at once, when they are few: with less, its uplink
+/// would stand still between an answer and the next request.
+pub const FRESH_WAITING: usize = 16;
 /// Useful pieces waiting at a source for each request more than one.
 pub const SOURCE_BACKLOG: usize = 32;
 /// With so few pieces missing, one that is late is asked of a second source.
@@ -249,5 +254,7 @@ pub const SOURCE_FAILURES: u32 = 4;
 /// How long a download waits before it asks for neighbours again: soon at first, when others begin
 /// too, and twice as long each time.
 pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(5);
+/// A download without any source is given up when so many further questions for some were in vain.
+pub const SCOUTS_ALONE: u32 = 2;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -68,9 +69,14 @@ impl Console {
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
-                let Self { share, downloads, peer, link, .. } = &*self;
-                let getter = Getter { share, downloads, peer, finder: link, fetcher, watch: &meter };
-                let report = getter.get(id, path).map_err(|error| format!("{path}: {error}"))?;
+                let getter = Getter {
+                    share: self.share.clone(),
+                    downloads: self.downloads.clone(),
+                    peer: self.peer.clone(),
+                    finder: Arc::new(self.link.clone()),
+                    fetcher: fetcher.clone(),
+                };
+                let report = getter.get(id, path, &meter).map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));
                 // So that whatever a script does next finds this peer among the sources.
                 self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));

@@ -52,6 +52,12 @@ impl Answer {
         self
     }
 
+    /// Without some headers.
+    pub(super) fn without(mut self, names: &[&str]) -> Self {
+        self.headers.retain(|(name, _)| !names.contains(name));
+        self
+    }
+
     /// The headers as lines with their line ends.
     pub(super) fn lines(&self) -> Vec<u8> {
         let mut lines = Vec::with_capacity(512);

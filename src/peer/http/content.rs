@@ -26,6 +26,10 @@ use crate::{
 /// What is fetched by its content id never changes.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
+/// What a peer that asks for news with each piece has no use for: half of the head, half a percent of all
+/// bytes.
+const NOT_FOR_PEERS: [&str; 3] = ["ETag", "Accept-Ranges", "Content-Disposition"];
+
 impl Routes {
     /// Answers for `/content/<rest>`.
     pub(super) fn content(&self, asking: &Asking, rest: &str, query: &str) -> Outcome {
@@ -68,7 +72,8 @@ impl Routes {
                 None => describe(answer),
                 Some(_) => describe(answer).with("Enjambre-Have", "all"),
             };
-            return send(asking, file, &entry, describe);
+            let (answer, leave) = send(asking, file, &entry, describe);
+            return (if since.is_some() { answer.without(&NOT_FOR_PEERS) } else { answer }, leave);
         }
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
         let entry = Entry { content: *id, size: download.pieces().size() };
@@ -86,6 +91,7 @@ impl Routes {
             Some(Leave::File(_, range)) if !download.holds(&range) => {
                 plain(Answer::problem(404, "These pieces are not here yet.").with("Retry-After", "1"))
             }
+            leave if since.is_some() => (answer.without(&NOT_FOR_PEERS), leave),
             leave => (answer, leave),
         }
     }

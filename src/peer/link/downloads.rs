@@ -15,8 +15,9 @@ pub(super) struct Downloads {
 }
 
 impl Downloads {
-    pub(super) fn begin(&mut self, id: ContentId, size: u64) {
-        self.wanted.insert(id, size);
+    /// True when that is news.
+    pub(super) fn begin(&mut self, id: ContentId, size: u64) -> bool {
+        self.wanted.insert(id, size) != Some(size)
     }
 
     pub(super) fn end(&mut self, id: &ContentId) {

@@ -266,8 +266,9 @@ impl Link {
     /// at once, and again whenever the tracker has forgotten, until
     /// [`end_download`](Self::end_download). Waits for nothing.
     pub fn begin_download(&self, id: &ContentId, size: u64) {
-        self.shared.downloads().begin(*id, size);
-        self.shared.news.notify_one();
+        if self.shared.downloads().begin(*id, size) {
+            self.shared.news.notify_one();
+        }
     }
 
     /// The content is no longer downloaded, it is whole or was given up. Waits for nothing.

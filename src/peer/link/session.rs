@@ -147,8 +147,10 @@ impl Session<'_> {
         let shared = self.shared;
         let Shared { config, news, .. } = shared;
         let mut work = Work::Share(None);
+        let next = || Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
+        // News do not put a renewal off: most of them tell the tracker nothing.
+        let mut renew_at = next();
         loop {
-            let renew_at = Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
             // What has changed comes first: a person waits for it, a large share can take minutes. The
             // share fills what room is left, so that changes without end do not hold it up.
             let seen = self.shared.standing().news;
@@ -175,7 +177,7 @@ impl Session<'_> {
                     async move { client.renew(request).await }
                 };
                 match self.insist(stay, || shared.call(call)).await {
-                    Ok(_) => {}
+                    Ok(_) => renew_at = next(),
                     Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                     Err(_) => return Refusal::Forgotten,
                 }
@@ -183,7 +185,10 @@ impl Session<'_> {
             }
             let mut request = announcement(&stay.token, files);
             match self.announce(stay, &request).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    renew_at = next();
+                    continue;
+                }
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
                     let text = other.into_text();

@@ -157,11 +157,7 @@ impl Connection {
 
     /// Sends a request and receives the head of its answer.
     fn ask(&mut self, target: &str, lines: &str) -> Result<Head, FetchError> {
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nhost: {}\r\nuser-agent: enjambre/{}\r\n{lines}\r\n",
-            self.source,
-            env!("CARGO_PKG_VERSION"),
-        );
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{lines}\r\n", self.source);
         if std::mem::take(&mut self.is_ready) {
             match self.exchange(&request) {
                 // The source may close a connection that is idle, and then has not seen the request.
@@ -234,7 +230,7 @@ impl Connection {
         let mut block = [0; 1024];
         if let Some(length @ 0..=1024) = head.length {
             // What goes wrong here, the next request finds out.
-            let _ = self.body(&head, length).and_then(|mut body| body.fill(&mut block[..length as usize]));
+            let _ = self.body(head, length).and_then(|mut body| body.fill(&mut block[..length as usize]));
         }
     }
 }

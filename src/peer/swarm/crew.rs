@@ -44,6 +44,7 @@ struct State {
     /// Threads at work, and so connections.
     workers: usize,
     fetched: u64,
+    scouted: u32,
     /// Why the own disk ended it.
     broken: Option<io::Error>,
     is_over: bool,
@@ -66,6 +67,8 @@ pub(super) struct Progress {
     pub(super) broken: Option<io::Error>,
     /// Sources that are not let go.
     pub(super) sources: usize,
+    /// How often new ones were looked for.
+    pub(super) scouted: u32,
     /// What has happened since the last time, for a person.
     pub(super) notes: Vec<String>,
 }
@@ -105,8 +108,8 @@ impl Crew {
             plan.gained(piece);
         }
         let sources = Vec::new();
-        let (workers, fetched) = (0, 0);
-        let state = State { plan, sources, workers, fetched, broken: None, is_over: false, notes: Vec::new() };
+        let (workers, fetched, scouted) = (0, 0, 0);
+        let state = State { plan, sources, workers, fetched, scouted, broken: None, is_over: false, notes: Vec::new() };
         Arc::new(Self {
             id,
             pieces,
@@ -143,6 +146,32 @@ impl Crew {
         self.man();
     }
 
+    /// Waits until it is time to look for more sources: at `time`, or soon when there are none left. False
+    /// when the download is over.
+    pub(super) fn wait_to_scout(&self, time: Instant) -> bool {
+        let mut state = self.lock();
+        let mut time = time;
+        loop {
+            if state.is_over {
+                return false;
+            }
+            if state.plan.sources() == 0 {
+                time = time.min(Instant::now() + limits::FETCH_PAUSE);
+            }
+            let patience = time.saturating_duration_since(Instant::now());
+            if patience.is_zero() {
+                return true;
+            }
+            state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes up what was found when more sources were looked for.
+    pub(super) fn scouted(self: &Arc<Self>, found: Vec<Source>) {
+        self.lock().scouted += 1;
+        self.add(found);
+    }
+
     /// Starts a thread for every connection that the plan wants and that is not there.
     pub(super) fn man(self: &Arc<Self>) {
         let mut state = self.lock();
@@ -173,6 +202,7 @@ impl Crew {
             fetched: state.fetched,
             broken: state.broken.take(),
             sources: state.plan.sources(),
+            scouted: state.scouted,
             notes: std::mem::take(&mut state.notes),
         }
     }
@@ -257,6 +287,8 @@ impl Crew {
         let known = &mut state.sources[source];
         state.notes.push(format!("{} ({}) {what}: going on without it", known.source.peer, known.source.address));
         known.failure = Some(what);
+        // Without any left, others are looked for at once.
+        self.changed.notify_all();
     }
 
     /// Waits for something to ask; none when there will be nothing more for this connection.

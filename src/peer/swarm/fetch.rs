@@ -83,12 +83,20 @@ impl Fetcher {
         Self { agent: config.into(), patience }
     }
 
-    /// The piece list of a content in binary form, which must have `length` bytes.
+    /// The piece list of a content in binary form, which must have `length` bytes. With `patience` it is
+    /// given up when it takes that long.
     ///
     /// # Errors
     /// When the source does not answer with exactly that.
-    pub fn piece_list(&self, source: SocketAddr, id: &ContentId, length: usize) -> Result<Vec<u8>, FetchError> {
-        let mut response = self.agent.get(format!("http://{source}/content/{id}/pieces")).call()?;
+    pub fn piece_list(
+        &self,
+        source: SocketAddr,
+        id: &ContentId,
+        length: usize,
+        patience: Option<Duration>,
+    ) -> Result<Vec<u8>, FetchError> {
+        let request = self.agent.get(format!("http://{source}/content/{id}/pieces"));
+        let mut response = request.config().timeout_global(patience).build().call()?;
         if response.status() != 200 {
             return Err(FetchError::Status(response.status().as_u16()));
         }

@@ -263,11 +263,11 @@ fn source(name: &str, peer: &Peer, size: usize) -> Source {
 }
 
 /// A swarm of these sources, who hold all of it.
-struct Only<'a>(&'a [Source]);
+struct Only(Vec<Source>);
 
-impl Finder for Only<'_> {
+impl Finder for Only {
     fn whole(&self, _: &ContentId) -> Result<Vec<Source>, LinkError> {
-        Ok(self.0.to_vec())
+        Ok(self.0.clone())
     }
 
     fn neighbours(&self, _: &ContentId, _: u64, dead: &[PeerId]) -> Result<Vec<Source>, LinkError> {
@@ -290,14 +290,13 @@ fn get_seen_by(
 ) -> (Result<Report, GetError>, Vec<String>) {
     let notes = Notes::default();
     let getter = Getter {
-        share: &home.share,
-        downloads,
-        peer: &"me".parse().unwrap(),
-        finder: &Only(sources),
-        fetcher: &Fetcher::new(PATIENCE),
-        watch: &notes,
+        share: home.share.clone(),
+        downloads: downloads.clone(),
+        peer: "me".parse().unwrap(),
+        finder: Arc::new(Only(sources.to_vec())),
+        fetcher: Fetcher::new(PATIENCE),
     };
-    let result = getter.get(id, &path.parse().unwrap());
+    let result = getter.get(id, &path.parse().unwrap(), &notes);
     (result, notes.0.into_inner().unwrap())
 }
 

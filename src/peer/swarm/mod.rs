@@ -6,6 +6,7 @@ pub mod plan;
 
 mod connection;
 mod crew;
+mod download;
 mod fetch;
 mod get;
 #[cfg(test)]

@@ -187,8 +187,9 @@ impl Plan {
             return 2;
         }
         if self.sources[source].has_fresh {
-            // Others who share the seed must not wait behind one who asks for much.
-            return 1;
+            // So many that all who share the seed keep it busy together, and nobody waits behind one who
+            // asks for much.
+            return (limits::FRESH_WAITING / (1 + self.partial())).clamp(1, limits::SOURCE_DEPTH);
         }
         match self.useful(source) {
             useful if useful > limits::SOURCE_BACKLOG => limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG),
@@ -198,7 +199,12 @@ impl Plan {
 
     /// Whether nobody else downloads it, as far as is known.
     fn is_alone(&self) -> bool {
-        !self.sources.iter().any(|source| matches!(source.holds, Some(Holds::These(_))))
+        self.partial() == 0
+    }
+
+    /// Others that download it too.
+    fn partial(&self) -> usize {
+        self.sources.iter().filter(|source| matches!(source.holds, Some(Holds::These(_)))).count()
     }
 
     /// Pieces that a source holds, and that are neither here nor in flight.
@@ -479,11 +485,22 @@ mod tests {
         assert_eq!(plan.next(partial, NOW), Ask::Pieces(4..5));
         let seed = plan.add_whole();
         assert_eq!(plan.next(seed, NOW), Ask::Fresh(1));
-        // One at a time where there are others.
-        assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)));
         plan.fresh_is_out(seed);
         plan.answered(seed, &Ask::Fresh(1), 0, NOW);
         assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)));
+    }
+
+    #[test]
+    fn a_seed_is_asked_for_few_pieces_at_once_by_many_and_for_several_by_few() {
+        for (others, depth) in [(1, limits::SOURCE_DEPTH), (limits::FRESH_WAITING, 1)] {
+            let mut plan = plan(10);
+            let seed = plan.add_whole();
+            for _ in 0..others {
+                plan.add_partial();
+            }
+            (0..depth).for_each(|_| assert_eq!(plan.next(seed, NOW), Ask::Fresh(1), "{others}"));
+            assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)), "{others}");
+        }
     }
 
     #[test]

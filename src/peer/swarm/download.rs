@@ -1,0 +1,193 @@
+//! The download of one content of a known size: piece list, what is here already, and whom to ask.
+
+use std::{io, sync::Arc, thread, time::Instant};
+
+use super::{
+    crew::{Crew, Progress},
+    get::{Finder, GetError, Getter, Watch},
+};
+use crate::{
+    content::{ContentId, PieceList, PieceVerifier, Pieces},
+    limits,
+    name::PeerId,
+    peer::{link::Source, share::Partial},
+};
+
+/// A download that is whole, or who failed.
+type Fetched = Result<(Arc<Crew>, Partial, u64), Vec<(PeerId, String)>>;
+
+impl Getter {
+    /// Fetches a content of `size` bytes. The inner error says who failed, and how.
+    pub(super) fn fetch_as(
+        &self,
+        id: &ContentId,
+        size: u64,
+        whole: Vec<Source>,
+        file: Partial,
+        watch: &dyn Watch,
+    ) -> Result<Fetched, GetError> {
+        let scout = Scout { id: *id, size, peer: self.peer.clone(), finder: Arc::clone(&self.finder) };
+        // A tracker that is away now has still named the whole ones.
+        let mut sources = scout.ask(&[]).unwrap_or_default();
+        sources.extend(whole.into_iter().filter(|source| source.peer != self.peer));
+        let mut failures = Vec::new();
+        let Some(pieces) = Pieces::of(size) else {
+            return Ok(Err(sources
+                .into_iter()
+                .map(|source| (source.peer, "claims an impossible size".into()))
+                .collect()));
+        };
+        let Some(list) = self.piece_list(id, &pieces, &sources, &mut failures, watch) else { return Ok(Err(failures)) };
+        sources.retain(|source| !failures.iter().any(|(failed, _)| *failed == source.peer));
+        let running = self.downloads.begin(*id, pieces, list.to_bytes(), file.reader()?);
+        let held = verified(id, &pieces, &list, &file)?;
+        if !held.is_empty() && size > 0 {
+            watch.note(&format!("resuming: {} of {} pieces are here", held.len(), pieces.count()));
+            held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece));
+        }
+        if size == 0 && held.is_empty() {
+            return Ok(Err(sources
+                .into_iter()
+                .map(|source| (source.peer, "claims that it is empty".into()))
+                .collect()));
+        }
+        let here = held.len() as u64 * pieces.length();
+        let crew = Crew::new(*id, pieces, list, file, running, self.fetcher.clone(), &held);
+        crew.add(sources);
+        scout.go(&crew)?;
+        // How often the scout had come back when the last source was gone.
+        let mut alone = None;
+        loop {
+            let Progress { missing, fetched, broken, sources, scouted, notes } = crew.wait(limits::PROGRESS_TIME);
+            notes.iter().for_each(|note| watch.note(note));
+            watch.progress((here + fetched).min(size), size);
+            if let Some(error) = broken {
+                crew.end();
+                return Err(GetError::Disk(error));
+            }
+            if missing == 0 {
+                let Some(file) = crew.end() else { continue };
+                return Ok(Ok((crew, file, fetched)));
+            }
+            crew.man();
+            if sources > 0 {
+                alone = None;
+            } else if *alone.get_or_insert(scouted) + limits::SCOUTS_ALONE <= scouted {
+                failures.extend(crew.dead());
+                crew.end();
+                return Ok(Err(failures));
+            }
+        }
+    }
+
+    /// The piece list, of the first source that has a true one.
+    fn piece_list(
+        &self,
+        id: &ContentId,
+        pieces: &Pieces,
+        sources: &[Source],
+        failures: &mut Vec<(PeerId, String)>,
+        watch: &dyn Watch,
+    ) -> Option<PieceList> {
+        if pieces.count() == 1 {
+            return PieceList::parse(&[], pieces, id).ok();
+        }
+        // Those who begin at once would all take it from the seed, whose uplink everybody wants, or wait for
+        // each other. So they stand in an order, each asks the first of those it knows, and whoever stands
+        // before all of them asks the seed.
+        let place = |peer: &PeerId| ContentId::of(format!("{id}{peer}").as_bytes());
+        let mut partial: Vec<_> = sources.iter().filter(|source| source.is_partial).collect();
+        partial.sort_by_cached_key(|source| place(&source.peer).to_string());
+        let is_before = |source: &&Source| place(&source.peer).to_string() < place(&self.peer).to_string();
+        let before = partial.first().copied().filter(is_before);
+        let whole = sources.iter().filter(|source| !source.is_partial);
+        for source in before.into_iter().chain(whole).chain(partial) {
+            let patience = source.is_partial.then_some(limits::PIECE_LIST_TIME);
+            let list = self.fetcher.piece_list(source.address, id, pieces.count() * 32, patience);
+            let list = list
+                .map_err(|error| error.to_string())
+                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| format!("lies: {error}")));
+            match list {
+                Ok(list) => return Some(list),
+                // Whoever only begins has none yet.
+                Err(_) if source.is_partial => {}
+                Err(failure) => {
+                    let Source { peer, address, .. } = source;
+                    watch.note(&format!("{peer} ({address}) {failure}: trying another"));
+                    failures.push((peer.clone(), failure));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Who finds a download its sources, on a thread of its own: a tracker that takes long holds nothing up.
+struct Scout {
+    id: ContentId,
+    size: u64,
+    /// The own id: never a source.
+    peer: PeerId,
+    finder: Arc<dyn Finder>,
+}
+
+impl Scout {
+    fn ask(&self, dead: &[PeerId]) -> Option<Vec<Source>> {
+        let mut sources = self.finder.neighbours(&self.id, self.size, dead).ok()?;
+        sources.retain(|source| source.peer != self.peer);
+        Some(sources)
+    }
+
+    /// Asks again and again, until the download is over.
+    fn go(self, crew: &Arc<Crew>) -> io::Result<()> {
+        let crew = Arc::downgrade(crew);
+        let scouting = move || {
+            let mut pause = limits::NEIGHBOURS_PAUSE.start;
+            while crew.upgrade().is_some_and(|crew| crew.wait_to_scout(Instant::now() + pause)) {
+                pause = (pause * 2).min(limits::NEIGHBOURS_PAUSE.end);
+                let Some(dead) = crew.upgrade().map(|crew| crew.dead()) else { return };
+                let dead: Vec<_> = dead.into_iter().map(|(peer, _)| peer).collect();
+                let found = self.ask(&dead).unwrap_or_default();
+                crew.upgrade().inspect(|crew| crew.scouted(found));
+            }
+        };
+        thread::Builder::new().name("scout".into()).stack_size(limits::CONNECTION_STACK).spawn(scouting).map(drop)
+    }
+}
+
+/// The pieces that are in `file`: it is read again where it may hold data, and only what verifies is
+/// believed.
+fn verified(id: &ContentId, pieces: &Pieces, list: &PieceList, file: &Partial) -> io::Result<Vec<usize>> {
+    if pieces.size() == 0 {
+        // The one piece of an empty content has no bytes to read.
+        let empty = pieces.index(0).map(|piece| PieceVerifier::new(id, pieces, list, piece));
+        return Ok(if empty.is_some_and(PieceVerifier::is_true) { vec![0] } else { Vec::new() });
+    }
+    let mut held = Vec::new();
+    let mut block = vec![0; limits::BLOCK_BYTES];
+    for data in file.data(pieces.size())? {
+        let first = data.start.div_ceil(pieces.length()) as usize;
+        for piece in (first..).map_while(|index| pieces.index(index)) {
+            let range = pieces.range(piece);
+            if range.end > data.end {
+                break;
+            }
+            let mut verifier = PieceVerifier::new(id, pieces, list, piece);
+            let mut at = range.start;
+            while at < range.end {
+                let room = block.len().min((range.end - at) as usize);
+                match file.read_at(&mut block[..room], at)? {
+                    0 => break,
+                    read => {
+                        verifier.update(&block[..read]);
+                        at += read as u64;
+                    }
+                }
+            }
+            if verifier.is_true() {
+                held.push(piece.get());
+            }
+        }
+    }
+    Ok(held)
+}
