@@ -203,7 +203,7 @@ pub const PIECE_LIST_PATIENCE: u32 = 4;
 pub const PIECE_LIST_TIME: Duration = Duration::from_secs(2);
 /// How long a download sleeps at once while a source sends slowly: less is not worth it, and with more
 /// the news of a piece would come late.
-pub const DOZE_TIME: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(20);
+pub const DOZE_TIME: std::ops::Range<Duration> = Duration::from_millis(2)..Duration::from_millis(40);
 /// The head of a source's answer.
 pub const SOURCE_HEAD_BYTES: usize = 16 << 10;
 /// Blocks in which content is received, checked and written; below 256 KiB a fast pair slows down.

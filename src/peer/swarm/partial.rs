@@ -36,6 +36,8 @@ struct Gained {
     order: Vec<PieceIndex>,
     /// The same as a map from number to presence.
     held: Vec<bool>,
+    /// How many wait for news.
+    waiting: usize,
     is_over: bool,
 }
 
@@ -100,7 +102,10 @@ impl Download {
         let mut gained = self.lock();
         if !std::mem::replace(&mut gained.held[piece.get()], true) {
             gained.order.push(piece);
-            self.news.notify_all();
+            // Most of the time nobody waits, and to wake nobody is a system call too.
+            if gained.waiting > 0 {
+                self.news.notify_all();
+            }
         }
     }
 
@@ -138,7 +143,10 @@ impl Download {
     /// Waits until there are more than `n` pieces, the download ends, or `patience` does.
     pub fn wait_beyond(&self, n: usize, patience: Duration) {
         let nothing_new = |gained: &mut Gained| gained.order.len() == n && !gained.is_over;
-        drop(self.news.wait_timeout_while(self.lock(), patience, nothing_new));
+        let mut gained = self.lock();
+        gained.waiting += 1;
+        let waited = self.news.wait_timeout_while(gained, patience, nothing_new);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
     }
 }
 
