@@ -165,10 +165,12 @@ pub const NEWS_TIME: Duration = Duration::from_millis(500);
 pub const NEWS_BATCH_TIME: Duration = Duration::from_millis(30);
 /// Piece numbers told with an answer; more follow with the next.
 pub const NEWS_PIECES: usize = 256;
-/// Contents for which a seed remembers what it has given out; each costs 8 KiB at most.
+/// Contents for which a seed remembers what it has given out; each costs 128 KiB at most.
 pub const FRESH_CONTENTS: usize = 32;
-/// A seed that nobody has asked for fresh pieces this long takes the crowd for gone.
-pub const FRESH_MEMORY: Duration = Duration::from_secs(30);
+/// What somebody still lacks so long after it was given to another has not spread.
+pub const FRESH_TIME: Duration = Duration::from_secs(2);
+/// Runs of pieces among which a seed chooses what to give.
+pub const FRESH_RUNS: usize = 16;
 
 // ---- uploads -------------------------------------------------------------------------------
 
@@ -233,6 +235,8 @@ pub const SOURCE_DEPTH: usize = 4;
 /// Fresh pieces that all who share a seed ask it for at once, when they are few: with less, its uplink
 /// would stand still between an answer and the next request.
 pub const FRESH_WAITING: usize = 16;
+/// How long a seed that had nothing fresh is asked for what it has given to others too.
+pub const FRESH_PAUSE: Duration = Duration::from_millis(150);
 /// Useful pieces waiting at a source for each request more than one.
 pub const SOURCE_BACKLOG: usize = 32;
 /// With so few pieces missing, one that is late is asked of a second source.
@@ -253,7 +257,7 @@ pub const SOURCE_REST: Duration = Duration::from_millis(200);
 pub const SOURCE_FAILURES: u32 = 4;
 /// How long a download waits before it asks for neighbours again: soon at first, when others begin
 /// too, and twice as long each time.
-pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(5);
+pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(2);
 /// A download without any source is given up when so many further questions for some were in vain.
 pub const SCOUTS_ALONE: u32 = 2;
 /// How often a download that makes no news looks whether it should.

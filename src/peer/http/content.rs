@@ -5,7 +5,7 @@ use std::{
     fs::File,
     num::ParseIntError,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -41,7 +41,7 @@ impl Routes {
             None => self.bytes(asking, &id, query),
             Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
-            Some("fresh") if asking.is_get() => self.fresh(&id, query),
+            Some("fresh") if asking.is_get() => self.fresh_pieces(&id, query),
             Some("fresh") => not_allowed("GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
@@ -73,6 +73,10 @@ impl Routes {
                 Some(_) => describe(answer).with("Enjambre-Have", "all"),
             };
             let (answer, leave) = send(asking, file, &entry, describe);
+            if let (Some(_), Some(Leave::File(_, range)), Some(cut)) = (since, &leave, Pieces::of(entry.size)) {
+                let run = (range.start / cut.length()) as usize..range.end.div_ceil(cut.length()) as usize;
+                self.fresh().note(id, cut.count(), run, self.began.elapsed());
+            }
             return (if since.is_some() { answer.without(&NOT_FOR_PEERS) } else { answer }, leave);
         }
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
@@ -148,21 +152,22 @@ impl Routes {
         have(&format!("{count}/{}", download.pieces().count()), numbers)
     }
 
-    /// Adjacent pieces, `most` of them at most, that this seed has given to nobody yet; their numbers
-    /// are in `Enjambre-Pieces`, first and last.
-    fn fresh(&self, id: &ContentId, query: &str) -> Outcome {
-        let Ok(most) = parameter(query, "most") else {
-            return plain(Answer::problem(400, "The parameter of fresh is most=NUMBER."));
-        };
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adjacent pieces out of one of the runs `of`, which this seed has given to nobody lately; their
+    /// numbers are in `Enjambre-Pieces`, first and last.
+    fn fresh_pieces(&self, id: &ContentId, query: &str) -> Outcome {
         let Some(file) = self.whole(id) else { return plain(absent()) };
         let Some(cut) = Pieces::of(file.entry.size) else { return plain(absent()) };
-        let mut random = [0; 8];
-        // Without randomness the choice is worse, and still right.
-        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-        let now = self.began.elapsed();
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = fresh.give(id, &cut, most.unwrap_or(1), now, u64::from_ne_bytes(random));
-        drop(fresh);
+        let Some(runs) = runs(query, &cut) else {
+            return plain(Answer::problem(
+                400,
+                "The parameter of fresh is of=FIRST-LAST, up to 16 of them with commas.",
+            ));
+        };
+        let given = self.fresh().give(id, cut.count(), &runs, self.began.elapsed());
         let Some(pieces) = given else { return plain(Answer::empty(204).with("Cache-Control", "no-store")) };
         let ends = cut.index(pieces.start).zip(cut.index(pieces.end - 1));
         let Some((first, last)) = ends else { return plain(absent()) };
@@ -174,6 +179,17 @@ impl Routes {
         let given = Given { file, content: *id, pieces, fresh: Arc::clone(&self.fresh), is_sent: Cell::new(false) };
         (answer, Some(Leave::File(Box::new(given), bytes)))
     }
+}
+
+/// The runs of pieces in `of=3-7,20-20`; none where that is not what a query is.
+fn runs(query: &str, cut: &Pieces) -> Option<Vec<Range<usize>>> {
+    let run = |run: &str| {
+        let (first, last) = run.split_once('-')?;
+        let (first, last) = (cut.index(first.parse().ok()?)?.get(), cut.index(last.parse().ok()?)?.get());
+        (first <= last).then_some(first..last + 1)
+    };
+    let runs = query.strip_prefix("of=")?.split(',').take(limits::FRESH_RUNS + 1).map(run);
+    runs.collect::<Option<Vec<_>>>().filter(|runs| runs.len() <= limits::FRESH_RUNS)
 }
 
 /// The one number that a route takes as parameter.

@@ -123,20 +123,21 @@ impl Connection {
         }
     }
 
-    /// At most `most` adjacent pieces of a content cut as `pieces` that a seed has given to nobody
-    /// yet, with their numbers; none when all are out.
+    /// Adjacent pieces, out of one of `runs` of a content cut as `pieces`, that a seed has given to nobody
+    /// lately, with their numbers; none when it has given all of them.
     ///
     /// # Errors
-    /// When the seed does not answer with whole pieces.
+    /// When the seed does not answer with whole pieces out of one run.
     pub(super) fn fresh(
         &mut self,
         id: &ContentId,
         pieces: &Pieces,
-        most: usize,
+        runs: &[Range<usize>],
     ) -> Result<Option<(Range<usize>, Body<'_>)>, FetchError> {
-        let head = self.ask(&format!("/content/{id}/fresh?most={most}"), "")?;
+        let of: Vec<_> = runs.iter().map(|run| format!("{}-{}", run.start, run.end - 1)).collect();
+        let head = self.ask(&format!("/content/{id}/fresh?of={}", of.join(",")), "")?;
         match head.status {
-            // All are out, or it leaves the choice to others.
+            // None of them is fresh, or it leaves the choice to others.
             204 | 404 | 405 | 501 => {
                 self.skip(&head);
                 return Ok(None);
@@ -147,11 +148,13 @@ impl Connection {
         let numbers = head.pieces.as_deref().and_then(|numbers| numbers.split_once('-'));
         let number = |text: &str| text.parse().ok().and_then(|number| pieces.index(number));
         match numbers.and_then(|(first, last)| number(first).zip(number(last))) {
-            Some((first, last)) if first <= last && last.get() - first.get() < most => {
+            Some((first, last))
+                if first <= last && runs.iter().any(|run| run.start <= first.get() && last.get() < run.end) =>
+            {
                 let bytes = pieces.range(last).end - pieces.range(first).start;
                 Ok(Some((first.get()..last.get() + 1, self.body(&head, bytes)?)))
             }
-            _ => Err(FetchError::OtherRange("fresh pieces without their numbers".into())),
+            _ => Err(FetchError::OtherRange("other pieces than were asked for".into())),
         }
     }
 

@@ -146,23 +146,23 @@ impl Crew {
         self.man();
     }
 
-    /// Waits until it is time to look for more sources: at `time`, or soon when there are none left. False
-    /// when the download is over.
-    pub(super) fn wait_to_scout(&self, time: Instant) -> bool {
+    /// Waits until it is time to look for more sources: after `pause`, or sooner when there are none left,
+    /// or none who download it too and somebody has shown that he does. False when the download is over.
+    pub(super) fn wait_to_scout(&self, pause: Duration) -> bool {
+        let began = Instant::now();
         let mut state = self.lock();
-        let mut time = time;
         loop {
             if state.is_over {
                 return false;
             }
-            if state.plan.sources() == 0 {
-                time = time.min(Instant::now() + limits::FETCH_PAUSE);
-            }
-            let patience = time.saturating_duration_since(Instant::now());
-            if patience.is_zero() {
+            let is_urgent = state.plan.sources() == 0 || state.plan.is_alone() && self.running.is_known();
+            let pause = if is_urgent { pause.min(limits::FETCH_PAUSE) } else { pause };
+            let rest = pause.saturating_sub(began.elapsed());
+            if rest.is_zero() {
                 return true;
             }
-            state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+            let rest = rest.min(limits::FETCH_PAUSE);
+            state = self.changed.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -176,7 +176,7 @@ impl Crew {
     pub(super) fn man(self: &Arc<Self>) {
         let mut state = self.lock();
         for source in 0..state.sources.len() {
-            let depth = if state.plan.is_gone(source) { 0 } else { state.plan.depth(source) };
+            let depth = if state.plan.is_gone(source) { 0 } else { state.plan.depth(source, self.began.elapsed()) };
             while state.sources[source].workers < depth && state.workers < limits::SOURCE_CONNECTIONS {
                 let nth = state.sources[source].workers;
                 let crew = Arc::clone(self);
@@ -296,7 +296,9 @@ impl Crew {
         let mut state = self.lock();
         loop {
             // The last of several connections goes when the backlog is worked off.
-            let is_extra = nth > 0 && nth + 1 == state.sources[source].workers && state.plan.depth(source) <= nth;
+            let is_extra = nth > 0
+                && nth + 1 == state.sources[source].workers
+                && state.plan.depth(source, self.began.elapsed()) <= nth;
             if state.is_over || is_extra {
                 return None;
             }
@@ -324,13 +326,13 @@ impl Crew {
         buffer: &mut [u8],
     ) -> Result<u64, Failure> {
         match ask {
-            Ask::Fresh(most) => match connection.fresh(&self.id, &self.pieces, *most)? {
+            Ask::Fresh(runs) => match connection.fresh(&self.id, &self.pieces, runs)? {
                 None => {
-                    self.lock().plan.fresh_is_out(source);
+                    self.lock().plan.nothing_fresh(source, self.began.elapsed());
                     Ok(0)
                 }
                 Some((run, body)) => {
-                    self.lock().plan.coming(source, &run, self.began.elapsed());
+                    self.lock().plan.coming(source, ask, &run, self.began.elapsed());
                     let taken = self.take(source, body, &run, buffer);
                     self.lock().plan.came(source, &run);
                     taken

@@ -1,6 +1,6 @@
 //! The download of one content of a known size: piece list, what is here already, and whom to ask.
 
-use std::{io, sync::Arc, thread, time::Instant};
+use std::{io, sync::Arc, thread};
 
 use super::{
     crew::{Crew, Progress},
@@ -143,7 +143,7 @@ impl Scout {
         let crew = Arc::downgrade(crew);
         let scouting = move || {
             let mut pause = limits::NEIGHBOURS_PAUSE.start;
-            while crew.upgrade().is_some_and(|crew| crew.wait_to_scout(Instant::now() + pause)) {
+            while crew.upgrade().is_some_and(|crew| crew.wait_to_scout(pause)) {
                 pause = (pause * 2).min(limits::NEIGHBOURS_PAUSE.end);
                 let Some(dead) = crew.upgrade().map(|crew| crew.dead()) else { return };
                 let dead: Vec<_> = dead.into_iter().map(|(peer, _)| peer).collect();

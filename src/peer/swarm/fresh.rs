@@ -1,64 +1,75 @@
-//! Which pieces a seed has given to nobody yet. What limits a flash crowd is the one seed's uplink,
-//! so it gives every piece once before it gives any twice. Pure.
+//! Which pieces a seed has given to whom lately: to nobody, if it can be helped. What limits a flash crowd
+//! is the one seed's uplink, so it gives every piece once before it gives any twice. Pure.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
-use crate::{
-    content::{ContentId, Pieces},
-    limits,
-};
+use crate::{content::ContentId, limits};
 
-/// The fresh pieces of the contents that were lately asked for.
+/// The pieces given out of the contents that were lately asked for.
 #[derive(Default)]
 pub struct Fresh {
     books: HashMap<ContentId, Book>,
 }
 
 struct Book {
-    is_fresh: Vec<bool>,
-    left: usize,
+    /// When each piece was last given; none for a fresh one.
+    given: Vec<Option<Duration>>,
     /// When it was last asked.
     asked: Duration,
 }
 
 impl Fresh {
-    /// Gives out at most `most` adjacent pieces of `content` that nobody was given yet; none when all
-    /// are out. `random` is any number, and settles which. When nobody has asked for long, those who
-    /// were given pieces may be gone, and all are fresh again.
+    /// Gives pieces of `content`, cut into `count`, out of one of the runs that somebody lacks: adjacent
+    /// ones that nobody was given yet, as many as there are. A piece that is lacking long after it was
+    /// given did not spread: its receiver may be gone, and it is fresh again. None where all of them were
+    /// given lately. A run does not reach beyond `count`.
     pub fn give(
         &mut self,
         content: &ContentId,
-        pieces: &Pieces,
-        most: usize,
+        count: usize,
+        runs: &[Range<usize>],
         now: Duration,
-        random: u64,
     ) -> Option<Range<usize>> {
+        let book = self.book(content, count, now);
+        let never = |given: &Option<Duration>| given.is_none();
+        let not_lately = |given: &Option<Duration>| given.is_none_or(|given| given + limits::FRESH_TIME <= now);
+        let run = book.longest(runs, never).or_else(|| book.longest(runs, not_lately))?;
+        book.given[run.clone()].fill(Some(now));
+        Some(run)
+    }
+
+    /// Takes note of pieces that somebody has asked for by their numbers.
+    pub fn note(&mut self, content: &ContentId, count: usize, run: Range<usize>, now: Duration) {
+        self.book(content, count, now).given[run].fill(Some(now));
+    }
+
+    /// Takes back pieces that did not arrive.
+    pub fn take_back(&mut self, content: &ContentId, run: Range<usize>) {
+        if let Some(book) = self.books.get_mut(content) {
+            book.given[run].fill(None);
+        }
+    }
+
+    fn book(&mut self, content: &ContentId, count: usize, now: Duration) -> &mut Book {
         if !self.books.contains_key(content) && self.books.len() == limits::FRESH_CONTENTS {
             let oldest = self.books.iter().min_by_key(|(_, book)| book.asked).map(|(content, _)| *content);
             oldest.and_then(|oldest| self.books.remove(&oldest));
         }
-        let count = pieces.count();
-        let new = || Book { is_fresh: vec![true; count], left: count, asked: now };
-        let book = self.books.entry(*content).or_insert_with(new);
-        if now.saturating_sub(book.asked) > limits::FRESH_MEMORY {
-            *book = new();
-        }
+        let book = self.books.entry(*content).or_insert_with(|| Book { given: vec![None; count], asked: now });
         book.asked = now;
-        let nth = (random % book.left.max(1) as u64) as usize;
-        let (first, _) = book.is_fresh.iter().enumerate().filter(|(_, is_fresh)| **is_fresh).nth(nth)?;
-        let run = book.is_fresh[first..].iter().take(most.max(1)).take_while(|is_fresh| **is_fresh).count();
-        book.is_fresh[first..first + run].fill(false);
-        book.left -= run;
-        Some(first..first + run)
+        book
     }
+}
 
-    /// Takes back pieces that did not arrive.
-    pub fn take_back(&mut self, content: &ContentId, pieces: Range<usize>) {
-        if let Some(book) = self.books.get_mut(content) {
-            for is_fresh in &mut book.is_fresh[pieces] {
-                book.left += usize::from(!std::mem::replace(is_fresh, true));
-            }
-        }
+impl Book {
+    /// The longest stretch of pieces as asked for in any of `runs`; the first of several.
+    fn longest(&self, runs: &[Range<usize>], is_good: impl Fn(&Option<Duration>) -> bool) -> Option<Range<usize>> {
+        let stretch = |run: &Range<usize>| {
+            let start = run.start + self.given[run.clone()].iter().position(&is_good)?;
+            let length = self.given[start..run.end].iter().take_while(|given| is_good(given)).count();
+            Some(start..start + length)
+        };
+        runs.iter().rev().filter_map(stretch).max_by_key(Range::len)
     }
 }
 
@@ -70,29 +81,37 @@ mod tests {
 
     #[test]
     fn every_piece_is_given_once_and_again_only_when_it_came_back() {
-        let pieces = Pieces::of(10 << 15).unwrap();
         let id = ContentId::of(b"x");
         let mut fresh = Fresh::default();
-        let mut given: Vec<_> = (0..8).map(|n| fresh.give(&id, &pieces, 1, NOW, n * 7).unwrap().start).collect();
-        while let Some(run) = fresh.give(&id, &pieces, 2, NOW, 0) {
-            given.extend(run);
-        }
-        fresh.take_back(&id, 3..4);
-        fresh.take_back(&id, 3..4);
-        assert_eq!(fresh.give(&id, &pieces, 5, NOW, 9), Some(3..4));
-        assert_eq!(fresh.give(&id, &pieces, 5, NOW, 9), None);
-        given.sort();
-        assert_eq!(given, (0..10).collect::<Vec<_>>());
-        assert_eq!(fresh.give(&id, &pieces, 20, NOW + limits::FRESH_MEMORY * 2, 0), Some(0..10));
+        let all = [0..3, 4..10, 3..4];
+        assert_eq!(fresh.give(&id, 10, &all, NOW), Some(4..10));
+        assert_eq!(fresh.give(&id, 10, &[4..9, 2..3], NOW), Some(2..3));
+        assert_eq!(fresh.give(&id, 10, &all, NOW), Some(0..2));
+        assert_eq!(fresh.give(&id, 10, &all, NOW), Some(3..4));
+        assert_eq!(fresh.give(&id, 10, &all, NOW), None);
+        fresh.take_back(&id, 5..6);
+        assert_eq!(fresh.give(&id, 10, &all, NOW), Some(5..6));
+        assert_eq!(fresh.give(&id, 10, &all, NOW), None);
+    }
+
+    #[test]
+    fn what_somebody_lacks_long_after_it_was_given_is_given_again_when_nothing_else_is_left() {
+        let id = ContentId::of(b"x");
+        let mut fresh = Fresh::default();
+        fresh.note(&id, 4, 0..3, NOW);
+        let later = NOW + limits::FRESH_TIME;
+        let runs = [0..4, 1..2];
+        assert_eq!(fresh.give(&id, 4, &runs, NOW), Some(3..4));
+        assert_eq!(fresh.give(&id, 4, &runs, later), Some(0..4));
+        fresh.take_back(&id, 1..2);
+        assert_eq!(fresh.give(&id, 4, &runs, later), Some(1..2));
     }
 
     #[test]
     fn contents_asked_for_cost_no_more_than_the_limit() {
         let mut fresh = Fresh::default();
-        let pieces = Pieces::of(1).unwrap();
         for n in 0..1000_u32 {
-            let id = ContentId::of(&n.to_le_bytes());
-            assert!(fresh.give(&id, &pieces, 1, Duration::from_millis(n.into()), 0).is_some());
+            fresh.note(&ContentId::of(&n.to_le_bytes()), 1, 0..1, Duration::from_millis(n.into()));
         }
         assert_eq!(fresh.books.len(), limits::FRESH_CONTENTS);
         assert!(fresh.books.contains_key(&ContentId::of(&999_u32.to_le_bytes())));

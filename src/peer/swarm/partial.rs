@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fs::File,
     ops::{Deref, Range},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ pub struct Download {
     file: File,
     gained: Mutex<Gained>,
     news: Condvar,
+    /// Somebody has asked for what is here.
+    is_known: AtomicBool,
 }
 
 #[derive(Default)]
@@ -79,7 +84,14 @@ impl Downloads {
     /// `piece_list` is in binary form.
     pub fn begin(&self, content: ContentId, pieces: Pieces, piece_list: Vec<u8>, file: File) -> Running {
         let gained = Gained { held: vec![false; pieces.count()], ..Gained::default() };
-        let download = Download { pieces, piece_list, file, gained: Mutex::new(gained), news: Condvar::new() };
+        let download = Download {
+            pieces,
+            piece_list,
+            file,
+            gained: Mutex::new(gained),
+            news: Condvar::new(),
+            is_known: AtomicBool::new(false),
+        };
         let download = Arc::new(download);
         self.lock().insert(content, Some(Arc::clone(&download)));
         self.0.begun.notify_all();
@@ -135,9 +147,15 @@ impl Download {
     /// The pieces gained after the `n`-th, in the order in which they came, and how many there are
     /// in all. Everything, when fewer than `n` are here: whoever asks then knew another download.
     pub fn since(&self, n: usize) -> (Vec<PieceIndex>, usize) {
+        self.is_known.store(true, Ordering::Relaxed);
         let gained = self.lock();
         let known = if n > gained.order.len() { 0 } else { n };
         (gained.order[known..].to_vec(), gained.order.len())
+    }
+
+    /// Whether somebody has asked what is here, and so downloads it too.
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
     }
 
     /// Waits until there are more than `n` pieces, the download ends, or `patience` does.

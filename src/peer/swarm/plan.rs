@@ -19,8 +19,8 @@ pub type SourceId = usize;
 /// What to ask a source for next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// So many adjacent pieces at most that it has given to nobody yet.
-    Fresh(usize),
+    /// Adjacent pieces out of one of these runs, that it has given to nobody lately.
+    Fresh(Vec<Range<usize>>),
     /// These pieces.
     Pieces(Range<usize>),
     /// Nothing it holds is of use: what it gains.
@@ -41,6 +41,8 @@ pub struct Plan {
     sources: Vec<Source>,
     /// How many partial sources hold a piece.
     holders: Vec<u16>,
+    /// The pieces that any of them holds.
+    spread: Bits,
     /// Bytes in a piece.
     length: u64,
     random: u64,
@@ -55,8 +57,8 @@ struct Request {
 struct Source {
     /// None for a source that is gone.
     holds: Option<Holds>,
-    /// It may still have pieces that nobody was given.
-    has_fresh: bool,
+    /// When it may have pieces again that nobody was given.
+    fresh_from: Duration,
     in_flight: usize,
     /// Bytes a second, of late; none before the first answer.
     pace: Option<f64>,
@@ -82,6 +84,7 @@ impl Plan {
             requests: Vec::new(),
             sources: Vec::new(),
             holders: vec![0; count],
+            spread: Bits::new(count),
             length,
             random: random | 1,
         }
@@ -107,19 +110,18 @@ impl Plan {
     /// Takes up a source that holds nothing yet, as far as is known.
     pub fn add_partial(&mut self) -> SourceId {
         let count = self.holders.len();
-        self.add(Holds::These(Bits::new(count)), false)
+        self.add(Holds::These(Bits::new(count)))
     }
 
-    /// Takes up a source that holds everything. It is asked for fresh pieces only where they are verified
-    /// before they are written: what it chooses may be here already, or on its way from another.
+    /// Takes up a source that holds everything.
     pub fn add_whole(&mut self) -> SourceId {
-        self.add(Holds::All, self.length <= limits::BUFFERED_BYTES)
+        self.add(Holds::All)
     }
 
-    fn add(&mut self, holds: Holds, has_fresh: bool) -> SourceId {
+    fn add(&mut self, holds: Holds) -> SourceId {
         self.sources.push(Source {
             holds: Some(holds),
-            has_fresh,
+            fresh_from: Duration::ZERO,
             in_flight: 0,
             pace: None,
             heard: 0,
@@ -132,8 +134,16 @@ impl Plan {
     /// Lets a source go; its requests are over.
     pub fn remove(&mut self, source: SourceId) {
         if let Some(Holds::These(pieces)) = self.sources[source].holds.take() {
-            for piece in pieces.ones() {
-                self.holders[piece] -= 1;
+            self.no_longer_hold(&pieces);
+        }
+    }
+
+    /// One partial source less holds these.
+    fn no_longer_hold(&mut self, pieces: &Bits) {
+        for piece in pieces.ones() {
+            self.holders[piece] -= 1;
+            if self.holders[piece] == 0 {
+                self.spread.clear(piece);
             }
         }
     }
@@ -161,32 +171,32 @@ impl Plan {
         for &piece in pieces {
             if piece < self.holders.len() && holds.set(piece) {
                 self.holders[piece] += 1;
+                self.spread.set(piece);
             }
         }
     }
 
     /// A source has told that it holds everything.
     pub fn is_whole(&mut self, source: SourceId) {
-        if let Some(Holds::These(pieces)) = &self.sources[source].holds {
-            for piece in pieces.ones() {
-                self.holders[piece] -= 1;
-            }
-            self.sources[source].holds = Some(Holds::All);
+        if matches!(self.sources[source].holds, Some(Holds::These(_)))
+            && let Some(Holds::These(pieces)) = self.sources[source].holds.replace(Holds::All)
+        {
+            self.no_longer_hold(&pieces);
         }
     }
 
-    /// A seed has said that it has given everything to somebody.
-    pub fn fresh_is_out(&mut self, source: SourceId) {
-        self.sources[source].has_fresh = false;
+    /// A seed has said that it has given all of what it was asked for to others.
+    pub fn nothing_fresh(&mut self, source: SourceId, now: Duration) {
+        self.sources[source].fresh_from = now + limits::FRESH_PAUSE;
     }
 
     /// Requests that a source may have in flight: more than one only where much waits there.
-    pub fn depth(&self, source: SourceId) -> usize {
+    pub fn depth(&self, source: SourceId, now: Duration) -> usize {
         if self.is_alone() {
             // One connection receives while what another brought is verified and written.
             return 2;
         }
-        if self.sources[source].has_fresh {
+        if self.may_have_fresh(source, now) {
             // So many that all who share the seed keep it busy together, and nobody waits behind one who
             // asks for much.
             return (limits::FRESH_WAITING / (1 + self.partial())).clamp(1, limits::SOURCE_DEPTH);
@@ -198,8 +208,20 @@ impl Plan {
     }
 
     /// Whether nobody else downloads it, as far as is known.
-    fn is_alone(&self) -> bool {
+    pub fn is_alone(&self) -> bool {
         self.partial() == 0
+    }
+
+    /// Whether a source is to be asked for what it has given to nobody: a whole one, while there are pieces
+    /// that nobody else is known to hold.
+    fn may_have_fresh(&self, source: SourceId, now: Duration) -> bool {
+        let known = &self.sources[source];
+        matches!(known.holds, Some(Holds::All)) && known.fresh_from <= now && self.unspread().any(|word| word != 0)
+    }
+
+    /// Pieces that are neither here nor in flight, and that no partial source is known to hold.
+    fn unspread(&self) -> impl Iterator<Item = u64> + '_ {
+        self.wanted(&Holds::All).zip(&self.spread.words).map(|(wanted, spread)| wanted & !spread)
     }
 
     /// Others that download it too.
@@ -233,14 +255,19 @@ impl Plan {
         if known.resting_until > now {
             return Ask::Nothing(known.resting_until - now);
         }
-        if known.in_flight >= self.depth(source) {
+        if known.in_flight >= self.depth(source, now) {
             return Ask::Nothing(limits::SOURCE_PAUSE);
         }
         let run = self.run(source);
         let is_alone = self.is_alone();
-        if known.has_fresh && !is_alone {
+        if !is_alone && self.may_have_fresh(source, now) {
+            let runs = self.choice(run);
+            if !self.is_buffered() {
+                // Two must not write one piece.
+                runs.iter().for_each(|run| self.reserve(source, run, now));
+            }
             self.sources[source].in_flight += 1;
-            return Ask::Fresh(run);
+            return Ask::Fresh(runs);
         }
         let is_whole = matches!(holds, Holds::All);
         let choice = if is_alone { self.first(source) } else { self.rarest(source) };
@@ -255,10 +282,45 @@ impl Plan {
                 }
             },
         };
-        self.in_flight.extend(pieces.clone());
-        self.requests.push(Request { source, pieces: pieces.clone(), since: now });
+        self.reserve(source, &pieces, now);
         self.sources[source].in_flight += 1;
         Ask::Pieces(pieces)
+    }
+
+    /// Whether pieces are verified in memory before they are written.
+    fn is_buffered(&self) -> bool {
+        self.length <= limits::BUFFERED_BYTES
+    }
+
+    fn reserve(&mut self, source: SourceId, pieces: &Range<usize>, now: Duration) {
+        self.in_flight.extend(pieces.clone());
+        self.requests.push(Request { source, pieces: pieces.clone(), since: now });
+    }
+
+    fn release(&mut self, source: SourceId, pieces: &Range<usize>) {
+        let ended = self.requests.iter().position(|request| request.source == source && request.pieces == *pieces);
+        ended.map(|ended| self.requests.remove(ended));
+        for piece in pieces.clone() {
+            if !self.requests.iter().any(|request| request.pieces.contains(&piece)) {
+                self.in_flight.clear(piece);
+            }
+        }
+    }
+
+    /// Runs of at most `most` pieces for a seed to choose among, by chance out of those that have not
+    /// spread, of which there are some. No two overlap.
+    fn choice(&mut self, most: usize) -> Vec<Range<usize>> {
+        let mut free = Bits { words: self.unspread().collect(), count: self.held.count };
+        let mut runs = Vec::with_capacity(limits::FRESH_RUNS);
+        while runs.len() < limits::FRESH_RUNS {
+            self.random = shuffle(self.random);
+            let from = (self.random % free.count as u64) as usize;
+            let Some(first) = free.next(from).or_else(|| free.next(0)) else { break };
+            let run = first..first + (first..free.count).take(most).take_while(|&piece| free.get(piece)).count();
+            run.clone().for_each(|piece| free.clear(piece));
+            runs.push(run);
+        }
+        runs
     }
 
     /// How many adjacent pieces one request is good for.
@@ -319,7 +381,7 @@ impl Plan {
     /// In the endgame, the piece that has been in flight longest elsewhere, at one source only.
     fn overdue(&self, source: SourceId, now: Duration) -> Option<usize> {
         // Longer pieces are written as they come, and two must not write one piece.
-        if self.missing > limits::ENDGAME_PIECES || self.length > limits::BUFFERED_BYTES {
+        if self.missing > limits::ENDGAME_PIECES || !self.is_buffered() {
             return None;
         }
         let holds = self.sources[source].holds.as_ref()?;
@@ -346,14 +408,17 @@ impl Plan {
             known.pace = Some(known.pace.map_or(pace, |before| before * 0.7 + pace * 0.3));
             known.failures = 0;
         }
-        if let Ask::Pieces(pieces) = ask {
-            let ended = self.requests.iter().position(|request| request.source == source && request.pieces == *pieces);
-            ended.map(|ended| self.requests.remove(ended));
-            for piece in pieces.clone() {
-                if !self.requests.iter().any(|request| request.pieces.contains(&piece)) {
-                    self.in_flight.clear(piece);
-                }
-            }
+        match ask {
+            Ask::Pieces(pieces) => self.release(source, pieces),
+            Ask::Fresh(runs) => self.release_choice(source, runs),
+            _ => {}
+        }
+    }
+
+    /// A seed has chosen among these runs.
+    fn release_choice(&mut self, source: SourceId, runs: &[Range<usize>]) {
+        if !self.is_buffered() {
+            runs.iter().for_each(|run| self.release(source, run));
         }
     }
 
@@ -369,16 +434,18 @@ impl Plan {
         known.failures >= limits::SOURCE_FAILURES
     }
 
-    /// Pieces that a source has given fresh are on their way, and need not be asked of others.
-    pub fn coming(&mut self, source: SourceId, pieces: &Range<usize>, now: Duration) {
-        self.in_flight.extend(pieces.clone());
-        self.requests.push(Request { source, pieces: pieces.clone(), since: now });
+    /// Of what `ask` left to a source to choose from, these pieces are on their way, and need not be asked of
+    /// others.
+    pub fn coming(&mut self, source: SourceId, ask: &Ask, pieces: &Range<usize>, now: Duration) {
+        if let Ask::Fresh(runs) = ask {
+            self.release_choice(source, runs);
+        }
+        self.reserve(source, pieces, now);
     }
 
     /// Such pieces have come, or will not.
     pub fn came(&mut self, source: SourceId, pieces: &Range<usize>) {
-        self.sources[source].in_flight += 1;
-        self.answered(source, &Ask::Pieces(pieces.clone()), 0, Duration::ZERO);
+        self.release(source, pieces);
     }
 }
 
@@ -429,6 +496,16 @@ impl Bits {
         }
     }
 
+    /// The first from `at` on that is there.
+    fn next(&self, at: usize) -> Option<usize> {
+        let rest = self.words.get(at / 64)? >> (at % 64);
+        if rest != 0 {
+            return Some(at + rest.trailing_zeros() as usize);
+        }
+        let (word, bits) = self.words.iter().enumerate().skip(at / 64 + 1).find(|(_, bits)| **bits != 0)?;
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
+
     fn ones(&self) -> impl Iterator<Item = usize> {
         (0..self.count).filter(|&at| self.get(at))
     }
@@ -448,8 +525,6 @@ mod tests {
     fn a_piece_in_flight_is_asked_of_nobody_else() {
         let mut plan = plan(100);
         let (a, b) = (plan.add_whole(), plan.add_whole());
-        plan.fresh_is_out(a);
-        plan.fresh_is_out(b);
         let mut seen = Vec::new();
         for round in 0..100 {
             let source = if round % 2 == 0 { a } else { b };
@@ -484,9 +559,14 @@ mod tests {
         plan.news(partial, &[4], 1);
         assert_eq!(plan.next(partial, NOW), Ask::Pieces(4..5));
         let seed = plan.add_whole();
-        assert_eq!(plan.next(seed, NOW), Ask::Fresh(1));
-        plan.fresh_is_out(seed);
-        plan.answered(seed, &Ask::Fresh(1), 0, NOW);
+        let ask = plan.next(seed, NOW);
+        let Ask::Fresh(runs) = &ask else { panic!("{ask:?}") };
+        let mut offered: Vec<_> = runs.iter().map(|run| (run.start, run.len())).collect();
+        offered.sort();
+        let unspread = [0, 1, 2, 3, 5, 6, 7, 8, 9].map(|piece| (piece, 1));
+        assert_eq!(offered, unspread, "what another holds is not for the seed to give");
+        plan.nothing_fresh(seed, NOW);
+        plan.answered(seed, &ask, 0, NOW);
         assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)));
     }
 
@@ -498,7 +578,7 @@ mod tests {
             for _ in 0..others {
                 plan.add_partial();
             }
-            (0..depth).for_each(|_| assert_eq!(plan.next(seed, NOW), Ask::Fresh(1), "{others}"));
+            (0..depth).for_each(|_| assert!(matches!(plan.next(seed, NOW), Ask::Fresh(_)), "{others}"));
             assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)), "{others}");
         }
     }
@@ -507,7 +587,6 @@ mod tests {
     fn a_piece_that_is_late_at_the_end_is_asked_of_a_second_source_and_of_no_third() {
         let mut plan = plan(1);
         let sources: Vec<_> = (0..3).map(|_| plan.add_whole()).collect();
-        sources.iter().for_each(|source| plan.fresh_is_out(*source));
         assert_eq!(plan.next(sources[0], NOW), Ask::Pieces(0..1));
         assert!(matches!(plan.next(sources[1], NOW), Ask::Nothing(_)));
         let later = NOW + limits::ENDGAME_PATIENCE;
@@ -524,7 +603,6 @@ mod tests {
     fn what_fails_rests_for_longer_each_time_and_is_let_go_at_last() {
         let mut plan = plan(10);
         let source = plan.add_whole();
-        plan.fresh_is_out(source);
         let mut now = NOW;
         let mut rests = Vec::new();
         loop {
@@ -548,7 +626,6 @@ mod tests {
     fn on_a_fast_link_a_request_covers_a_run_of_what_is_missing() {
         let mut plan = plan(1000);
         let source = plan.add_whole();
-        plan.fresh_is_out(source);
         plan.gained(500);
         let ask = plan.next(source, NOW);
         plan.answered(source, &ask, 1 << 30, Duration::from_secs(1));
@@ -565,12 +642,21 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_are_written_as_they_come_are_never_for_the_seed_to_choose() {
-        let mut plan = Plan::new(10, limits::BUFFERED_BYTES * 2, 7);
-        plan.add_partial();
+    fn pieces_that_are_written_as_they_come_are_asked_of_nobody_else_while_the_seed_chooses() {
+        let mut plan = Plan::new(40, limits::BUFFERED_BYTES * 2, 7);
+        let other = plan.add_partial();
         let seed = plan.add_whole();
-        (0..9).for_each(|piece| assert!(plan.gained(piece)));
-        assert_eq!(plan.next(seed, NOW), Ask::Pieces(9..10));
+        let ask = plan.next(seed, NOW);
+        let Ask::Fresh(runs) = &ask else { panic!("{ask:?}") };
+        assert_eq!(runs.len(), limits::FRESH_RUNS);
+        plan.news(other, &(0..40).collect::<Vec<_>>(), 40);
+        let left = 40 - limits::FRESH_RUNS;
+        assert_eq!(plan.useful(other), left);
+        plan.coming(seed, &ask, &runs[3], NOW);
+        assert_eq!(plan.useful(other), 39);
+        plan.came(seed, &runs[3]);
+        plan.answered(seed, &ask, 1, NOW);
+        assert_eq!(plan.useful(other), 40);
     }
 
     #[test]
@@ -579,7 +665,7 @@ mod tests {
         let (busy, idle) = (plan.add_partial(), plan.add_partial());
         plan.news(busy, &(0..200).collect::<Vec<_>>(), 200);
         plan.news(idle, &[1, 2, 3], 3);
-        assert_eq!((plan.depth(busy), plan.depth(idle)), (limits::SOURCE_DEPTH, 1));
+        assert_eq!((plan.depth(busy, NOW), plan.depth(idle, NOW)), (limits::SOURCE_DEPTH, 1));
         for _ in 0..limits::SOURCE_DEPTH {
             assert!(matches!(plan.next(busy, NOW), Ask::Pieces(_)));
         }
