@@ -50,6 +50,9 @@ pub const DOWNLOADS_PER_PEER: usize = ANNOUNCE_FILES;
 pub const DOWNLOADS: usize = 500_000;
 /// Others that download the same content, given to one that does: more of them hurts, as fewer do.
 pub const NEIGHBOURS: usize = 8;
+/// Whoever has enough is given one more that fewer than so many have, each time it asks: one who comes
+/// late would else be a source for nobody.
+pub const FEW_TAKERS: usize = NEIGHBOURS / 2;
 /// Of these, at most so many of its own zone while there are others.
 pub const NEIGHBOURS_IN_ZONE: usize = 6;
 /// A neighbour from outside its zone is given to so many before the own zone is preferred again: a
@@ -232,6 +235,8 @@ pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);
 pub const SOURCE_CONNECTIONS: usize = 48;
 /// Requests in flight at one source, against a backlog; each is a thread and a connection.
 pub const SOURCE_DEPTH: usize = 4;
+/// Requests in flight against a backlog, at all sources together: more only wait at their uplinks.
+pub const REQUESTS: usize = 16;
 /// Fresh pieces that all who share a seed ask it for at once, when they are few: with less, its uplink
 /// would stand still between an answer and the next request.
 pub const FRESH_WAITING: usize = 16;

@@ -201,10 +201,12 @@ impl Plan {
             // asks for much.
             return (limits::FRESH_WAITING / (1 + self.partial())).clamp(1, limits::SOURCE_DEPTH);
         }
-        match self.useful(source) {
-            useful if useful > limits::SOURCE_BACKLOG => limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG),
-            _ => 1,
+        let useful = self.useful(source);
+        if useful <= limits::SOURCE_BACKLOG {
+            return 1;
         }
+        let share = limits::REQUESTS / self.sources().max(1);
+        limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG).min(share).max(1)
     }
 
     /// Whether nobody else downloads it, as far as is known.

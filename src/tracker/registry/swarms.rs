@@ -243,8 +243,12 @@ impl Swarms {
         let Member { swarm, size, place, given, .. } = &self.members[asker];
         let downloading = given.iter().map(|&member| &self.members[member]).filter(|member| !member.is_whole);
         let (near, far): (Vec<_>, Vec<_>) = downloading.partition(|member| member.place.is_in_zone_of(*place));
-        let wanted = (limits::NEIGHBOURS.saturating_sub(near.len() + far.len()))
-            .min((limits::NEIGHBOURS + limits::SEEDS).saturating_sub(given.len()));
+        let room = (limits::NEIGHBOURS + limits::SEEDS).saturating_sub(given.len());
+        let missing = limits::NEIGHBOURS.saturating_sub(near.len() + far.len());
+        // Whoever comes late is given to nobody who has enough already, and would be a source for few: so
+        // those who have enough take such ones too, one at a time.
+        let (wanted, taken_by) =
+            if missing > 0 { (missing.min(room), limits::TAKERS) } else { (room.min(1), limits::FEW_TAKERS) };
         if wanted == 0 {
             return Vec::new();
         }
@@ -276,10 +280,10 @@ impl Swarms {
                 chosen.push(rank.member);
             }
         };
-        take(&mut near, near_wanted, limits::TAKERS);
-        take(&mut far, wanted, limits::NEIGHBOUR_TAKERS);
-        take(&mut near, wanted, limits::TAKERS);
-        take(&mut far, wanted, limits::TAKERS);
+        take(&mut near, near_wanted, taken_by);
+        take(&mut far, wanted, limits::NEIGHBOUR_TAKERS.min(taken_by));
+        take(&mut near, wanted, taken_by);
+        take(&mut far, wanted, taken_by);
         chosen
     }
 

@@ -120,15 +120,34 @@ fn everyone_is_given_eight_and_to_about_eight() {
         }
         for number in fleet.shuffled((0..32).collect()) {
             let sources = fleet.ask(number, content, &[]);
-            assert_eq!(sources.iter().filter(|source| source.1).count(), limits::NEIGHBOURS);
-            assert_eq!(sources.len(), limits::NEIGHBOURS + 1);
+            let neighbours = sources.iter().filter(|source| source.1).count();
+            assert!((limits::NEIGHBOURS..limits::NEIGHBOURS + limits::SEEDS).contains(&neighbours), "{neighbours}");
+            assert_eq!(sources.len(), neighbours + 1);
             assert!(sources.contains(&(100, false)));
-            assert_eq!(fleet.ask(number, content, &[]), sources, "the same again");
+            assert!(fleet.ask(number, content, &[]).starts_with(&sources), "the same again");
+            assert!(!at_once || neighbours == limits::NEIGHBOURS, "who has enough is given late ones only");
         }
         let mut given = fleet.given(content);
         assert_eq!(given.remove(&100), Some(32));
-        assert!(given.values().all(|given| (7..=9).contains(given)), "{seed} {given:?}");
+        assert!(given.values().all(|given| (7..=10).contains(given)), "{seed} {given:?}");
     }
+}
+
+#[test]
+fn who_comes_late_is_given_to_those_who_have_enough() {
+    let content = content("x");
+    let mut fleet = Fleet::new(1);
+    fleet.seed(100, "", content);
+    for number in 0..16 {
+        fleet.downloader(number, "", content);
+        // All who are there ask now and then.
+        (0..=number).for_each(|number| drop(fleet.ask(number, content, &[])));
+    }
+    (0..16).for_each(|number| drop(fleet.ask(number, content, &[])));
+    let mut given = fleet.given(content);
+    given.remove(&100);
+    assert!(given.values().all(|given| *given >= limits::NEIGHBOURS / 2), "{given:?}");
+    assert!((0..16).all(|number| fleet.ask(number, content, &[]).len() <= limits::NEIGHBOURS + limits::SEEDS));
 }
 
 #[test]
