@@ -9,7 +9,7 @@
 //! | `state` | all of these together; what threads tell each other |
 //! | `rest` | which files are being written, which have come to rest; pure |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
-//! | `hash` | the thread that hashes |
+//! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
 //! | `stage`, `partial`, `writeback` | files on their way into the share |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
@@ -32,6 +32,7 @@ mod lists;
 mod open;
 mod partial;
 mod private;
+mod queue;
 mod rest;
 mod saved;
 mod stage;

@@ -19,13 +19,12 @@ use rustix::{
 };
 
 use super::{
-    Entry, Hashing, Lookup,
-    hash::Queue,
-    held,
+    Entry, Hashing, Lookup, held,
     index::{Index, Record},
     lists::Lists,
     open::{Root, Stamp},
     private::Private,
+    queue::Queue,
     saved::{Line, Saved},
 };
 use crate::{
