@@ -89,13 +89,15 @@ impl Command {
                 value.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", flag.name, flag.name, flag.value))?
             };
             // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
-            let value = given.or_else(|| variable(&flag.variable()).filter(|value| !value.is_empty()));
+            let from = if given.is_some() { flag.name.to_owned() } else { flag.variable() };
+            let value = given.or_else(|| variable(&from).filter(|value| !value.is_empty()));
             let text = value.map(OsString::into_string).transpose();
-            values.push((flag, text.map_err(|_| format!("the value of {} is not UTF-8", flag.name))?));
+            let text = text.map_err(|_| format!("the value of {from} is not UTF-8"))?;
+            values.push((flag, text.map(|text| (from, text))));
         }
         let operands = args.finish();
-        if let Some(unknown) = operands.iter().find(|operand| operand.as_encoded_bytes().starts_with(b"-")) {
-            return Err(format!("unknown flag {}: `{} --help` lists the flags", unknown.display(), self.name));
+        if let Some(left) = operands.iter().find(|operand| operand.as_encoded_bytes().starts_with(b"-")) {
+            return Err(self.not_taken(&left.to_string_lossy()));
         }
         if operands.len() != self.operands.len() {
             let wanted: String = self.operands.iter().map(|(operand, _)| format!(" <{operand}>")).collect();
@@ -112,6 +114,16 @@ impl Command {
         }
         Ok(Parsed::Args(Args { operands, values }))
     }
+
+    /// Why something that begins with a dash is left when all flags were taken.
+    fn not_taken(&self, left: &str) -> String {
+        let name = left.split_once('=').map_or(left, |(name, _)| name);
+        match self.flags.iter().find(|flag| flag.name == name) {
+            Some(flag) if flag.value.is_empty() && left != name => format!("{name} takes no value: write {name} alone"),
+            Some(_) => format!("{name} is given twice: give it once"),
+            None => format!("unknown flag {left}: `{} --help` lists the flags", self.name),
+        }
+    }
 }
 
 /// A command line, read.
@@ -126,19 +138,20 @@ pub enum Parsed {
 pub struct Args {
     /// What stood without a dash, as many as the command asks for.
     pub operands: Vec<OsString>,
-    values: Vec<(&'static Flag, Option<String>)>,
+    /// With each flag the name it was given by, its own or its variable's, and its value.
+    values: Vec<(&'static Flag, Option<(String, String)>)>,
 }
 
 impl Args {
     /// The value of a flag of the table, from the command line or else its variable.
     ///
     /// # Errors
-    /// A sentence that names the flag and says what is wrong with the value.
+    /// A sentence that names the flag or the variable and says what is wrong with the value.
     pub fn value<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, String> {
         let (flag, value) = (self.values.iter()).find(|(flag, _)| flag.name == name).expect("the flag is in the table");
-        let Some(value) = value else { return Ok(None) };
+        let Some((from, value)) = value else { return Ok(None) };
         let parsed = value.parse();
-        parsed.map(Some).map_err(|error| format!("{} {value}: {error} ({} {})", flag.name, flag.name, flag.value))
+        parsed.map(Some).map_err(|error| format!("{from} {value}: {error} ({} {})", flag.name, flag.value))
     }
 
     /// Whether a flag without a value is set.
@@ -188,6 +201,7 @@ mod tests {
         assert_eq!(wait(&["a", "--wait-time", "7"], &variable), Ok(Some(7)));
         assert_eq!(wait(&["--wait-time=7", "a"], &variable), Ok(Some(7)));
         assert!(wait(&["a", "--wait-time", "x"], &[]).unwrap_err().starts_with("--wait-time x: "));
+        assert!(wait(&["a"], &[("ENJAMBRE_WAIT_TIME", "x")]).unwrap_err().starts_with("ENJAMBRE_WAIT_TIME x: "));
         let Ok(Parsed::Args(args)) = parse(&["a"], &[("ENJAMBRE_EAGER", "1")]) else { panic!() };
         assert_eq!(args.is_set("--eager"), Ok(true));
     }
@@ -199,6 +213,10 @@ mod tests {
             (&[], "<id> is missing"),
             (&["a", "b"], "unexpected `b`"),
             (&["a", "--wait-time"], "--wait-time needs a value"),
+            (&["a", "--wait-time", "1", "--wait-time", "2"], "--wait-time is given twice"),
+            (&["a", "--wait-time=1", "--wait-time=2"], "--wait-time is given twice"),
+            (&["a", "--eager", "--eager"], "--eager is given twice"),
+            (&["a", "--eager=1"], "--eager takes no value"),
         ] {
             let Err(error) = parse(args, &[]) else { panic!("{args:?}") };
             assert!(error.contains(part), "{error}");

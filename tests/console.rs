@@ -58,6 +58,7 @@ fn a_bad_command_line_is_one_line_and_exit_code_2() {
         (&["p", "0", here, "more"], "unexpected `more`"),
         (&["p", "0", here, "--wat"], "unknown flag --wat"),
         (&["p", "0", here, "--tracker"], "--tracker needs a value"),
+        (&["p", "0", here, "--tracker", "h:1", "--tracker", "h:1"], "--tracker is given twice"),
         (&["p", "0", here, "--tracker", "nowhere"], "HOST:PORT"),
         (&["p", "0", here, "--tracker", "http://h:1"], "HOST:PORT"),
         (&["p", "0", here, "--bind", "localhost"], "--bind localhost"),

@@ -598,6 +598,8 @@ fn a_wrong_command_line_gets_one_clear_line() {
         (&["--lease", "3601"], 2, "1 to 3600"),
         (&["--lease", "x"], 2, "--lease x"),
         (&["--lease"], 2, "--lease needs a value"),
+        (&["--lease", "5", "--lease", "6"], 2, "--lease is given twice"),
+        (&["--allow-advertise=1"], 2, "--allow-advertise takes no value"),
         (&["--listen", "50051"], 2, "--listen 50051"),
         (&["--listen", "127.0.0.1:65536"], 2, "--listen 127.0.0.1:65536"),
         (&["--listen", &address], 1, "another tracker runs here"),

@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
+    str::FromStr,
     thread,
     time::Duration,
 };
@@ -40,17 +41,26 @@ struct Options {
     config: tracker::Config,
 }
 
-fn options(args: &Args) -> Result<Options, String> {
-    let lease = match args.value::<String>("--lease")? {
-        None => limits::LEASE.as_secs(),
-        Some(text) => text.parse().ok().filter(|lease| limits::LEASE_SECONDS.contains(lease)).ok_or_else(|| {
+/// A lease as the command line has it, in whole seconds.
+struct Lease(Duration);
+
+impl FromStr for Lease {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse().ok().filter(|seconds| limits::LEASE_SECONDS.contains(seconds));
+        seconds.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(|| {
             let (least, most) = (limits::LEASE_SECONDS.start(), limits::LEASE_SECONDS.end());
-            format!("--lease {text}: a lease is {least} to {most} seconds long")
-        })?,
-    };
+            format!("a lease is {least} to {most} seconds long")
+        })
+    }
+}
+
+fn options(args: &Args) -> Result<Options, String> {
+    let Lease(lease) = args.value("--lease")?.unwrap_or(Lease(limits::LEASE));
     let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
     let allow_advertise = args.is_set("--allow-advertise")?;
-    Ok(Options { listen, config: tracker::Config { lease: Duration::from_secs(lease), allow_advertise } })
+    Ok(Options { listen, config: tracker::Config { lease, allow_advertise } })
 }
 
 fn run(Options { listen, config }: &Options) -> Result<(), String> {
