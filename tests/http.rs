@@ -293,6 +293,10 @@ fn methods_and_targets_that_do_not_exist_are_told_what_does() {
         ("GET", "/files?limit=0".to_owned(), 400, None),
         ("GET", "/files?limit=1001".to_owned(), 400, None),
         ("GET", "/files?page=2".to_owned(), 400, None),
+        ("PUT", "/f".to_owned(), 404, None),
+        ("PUT", "/files".to_owned(), 405, Some("GET, HEAD")),
+        ("PUT", "/files/".to_owned(), 400, None),
+        ("GET", "/files/".to_owned(), 200, None),
         ("GET", "/readyz".to_owned(), 503, None),
         ("GET", "/healthz".to_owned(), 200, None),
     ] {
@@ -303,6 +307,22 @@ fn methods_and_targets_that_do_not_exist_are_told_what_does() {
             assert!(told["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "{method} {target}: {told}");
             assert_eq!(told["status"].as_u64(), Some(status.into()));
         }
+    }
+}
+
+#[test]
+fn a_file_sent_to_a_wrong_place_is_told_the_right_one() {
+    let (peer, _folder) = serving(&[]);
+    for (method, target, right) in [
+        ("PUT", "/", "/files/`"),
+        ("PUT", "/notes.txt", "/files/`"),
+        ("PUT", "/files", "/files/`"),
+        ("PUT", "/upload", "/files/`"),
+        ("POST", "/", "/upload`"),
+        ("POST", "/files/", "/upload`"),
+    ] {
+        let answer = request(peer.address, method, target, &[], b"x");
+        assert!(answer.text().contains(right), "{method} {target}: {}", answer.text());
     }
 }
 

@@ -42,7 +42,7 @@ impl Routes {
             Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
             Some("fresh") if asking.is_get() => self.fresh_pieces(&id, query),
-            Some("fresh") => not_allowed("GET"),
+            Some("fresh") => not_allowed(asking.method, "GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
     }

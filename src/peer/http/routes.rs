@@ -124,28 +124,31 @@ impl Routes {
         let (path, query) = asking.target.split_once('?').unwrap_or((asking.target, ""));
         let method = asking.method;
         let is_read = matches!(method, "GET" | "HEAD");
-        if let Some(name) = path.strip_prefix("/files/") {
+        if let Some(name) = path.strip_prefix("/files/").filter(|name| !(name.is_empty() && is_read)) {
             return match method {
                 "GET" | "HEAD" => self.file(asking, name),
                 "PUT" => self.put(asking, name),
-                _ => not_allowed("GET, HEAD, PUT"),
+                _ => not_allowed(method, "GET, HEAD, PUT"),
             };
         }
         if let Some(rest) = path.strip_prefix("/content/") {
-            return if is_read { self.content(asking, rest, query) } else { not_allowed("GET, HEAD") };
+            return if is_read { self.content(asking, rest, query) } else { not_allowed(method, "GET, HEAD") };
         }
         if path == "/upload" {
-            return if method == "POST" { self.upload(asking) } else { not_allowed("POST") };
+            return if method == "POST" { self.upload(asking) } else { not_allowed(method, "POST") };
         }
         let answer = match path {
             "/" => self.page(),
-            "/files" => self.files(query),
+            "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
             "/readyz" if (self.status.is_joined)() => Answer::of(200, "text/plain", "joined\n"),
             "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
-            _ => return plain(Answer::problem(404, "There is nothing here; / shows what there is.")),
+            _ => {
+                let detail = format!("There is nothing here; / shows what there is.{}", way_to_send(method));
+                return plain(Answer::problem(404, &detail));
+            }
         };
-        if is_read { plain(answer) } else { not_allowed("GET, HEAD") }
+        if is_read { plain(answer) } else { not_allowed(method, "GET, HEAD") }
     }
 
     fn page(&self) -> Answer {
@@ -252,8 +255,18 @@ pub(super) fn plain(answer: Answer) -> Outcome {
     (answer, None)
 }
 
-pub(super) fn not_allowed(methods: &str) -> Outcome {
-    plain(Answer::problem(405, &format!("The methods here are {methods}.")).with("Allow", methods))
+pub(super) fn not_allowed(method: &str, allowed: &str) -> Outcome {
+    let detail = format!("The methods here are {allowed}.{}", way_to_send(method));
+    plain(Answer::problem(405, &detail).with("Allow", allowed))
+}
+
+/// For who has sent a file to a wrong place, where the right one is: a slash or a path is soon forgotten.
+fn way_to_send(method: &str) -> &'static str {
+    match method {
+        "PUT" => " A file is sent by `curl -T notes.txt http://HOST:PORT/files/`.",
+        "POST" => " A form is sent by `curl -F file=@notes.txt http://HOST:PORT/upload`.",
+        _ => "",
+    }
 }
 
 /// Answers with a file, whole or in part, as the request's conditions have it.
