@@ -47,7 +47,11 @@ impl Console {
             ["help"] => say(HELP),
             ["leave"] => return Next::Leave,
             ["list" | "help" | "leave", ..] => self.fail(format_args!("{} stands alone on its line", words[0])),
-            _ => self.fail(format_args!("unknown command `{verb}`: the commands are search, get, list, leave, help")),
+            _ => {
+                // It can be a line of anything that was piped here by mistake, and hold what a terminal obeys.
+                let verb = text::shortened(verb, 30).replace(char::is_control, "?");
+                self.fail(format_args!("unknown command `{verb}`: the commands are search, get, list, leave, help"));
+            }
         }
         Next::Command
     }
