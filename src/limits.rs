@@ -141,8 +141,8 @@ pub const HEAD_TIME: Duration = Duration::from_secs(10);
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 /// A read of a body or a write of an answer that makes no progress this long ends the connection.
 pub const STALL_TIME: Duration = Duration::from_secs(30);
-/// Bytes a second that a transfer must keep up, on average, once it has lasted [`STALL_TIME`]: a drip
-/// that never stalls would hold a connection for ever.
+/// Bytes a second that a client must keep up while it makes us wait, in every [`STALL_TIME`]: a drip that
+/// never stalls would hold a connection for ever.
 pub const SLOWEST_RATE: u64 = 1 << 10;
 /// One chunk-size line, and all trailer lines together, of a chunked body.
 pub const CHUNK_LINE_BYTES: usize = 256;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     head::Framing,
-    wire::{Wire, bad_framing, is_drip},
+    wire::{Pace, Wire, bad_framing},
 };
 use crate::limits;
 
@@ -17,8 +17,7 @@ pub(super) struct Body<'w, 'a> {
     state: State,
     /// Bytes taken so far, against [`limits::UPLOAD_BYTES`].
     taken: u64,
-    /// When the first byte was asked for.
-    start: Option<Instant>,
+    pace: Pace,
     /// `100 Continue` is still to be sent (RFC 9110 section 10.1.1).
     owes_continue: bool,
 }
@@ -41,7 +40,7 @@ impl<'w, 'a> Body<'w, 'a> {
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::ChunkSize,
         };
-        Self { wire, state, taken: 0, start: None, owes_continue }
+        Self { wire, state, taken: 0, pace: Pace::default(), owes_continue }
     }
 
     /// Reads what is left when that is little and the client sends it anyway; true when the
@@ -129,11 +128,9 @@ impl Read for Body<'_, '_> {
         if std::mem::take(&mut self.owes_continue) {
             self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        if is_drip(*self.start.get_or_insert_with(Instant::now), self.taken) {
-            self.state = State::Broken;
-            return Err(ErrorKind::TimedOut.into());
-        }
-        self.read_framed(bytes).inspect_err(|_| self.state = State::Broken)
+        let began = Instant::now();
+        let read = self.read_framed(bytes).and_then(|read| self.pace.took(began.elapsed(), read).map(|()| read));
+        read.inspect_err(|_| self.state = State::Broken)
     }
 }
 

@@ -244,7 +244,7 @@ impl Door {
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
             Some((file, range)) if !is_head => send::send_file(stream, &bytes, &*file, range)?,
-            _ => (&mut &*stream).write_all(&bytes)?,
+            _ => send::send_bytes(stream, &bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })
     }

@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind, Write},
     net::TcpStream,
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -14,11 +14,28 @@ use rustix::{
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 
-use super::{Promised, wire::is_drip};
+use super::{Promised, wire::Pace};
 use crate::limits;
 
 /// A range up to this size goes out in one go, right behind its head in the same packet.
 const TOGETHER_BYTES: u64 = 64 << 10;
+
+/// What is given to a slow client at a time. A call returns when it has taken all of that, so that this
+/// is how often its speed is looked at.
+const SLOW_BYTES: usize = 16 << 10;
+/// Who has taken what was given in this time may be given twice as much.
+const SLOW_TIME: Duration = Duration::from_millis(100);
+
+/// Sends all of `bytes`, unless the client takes them too slowly.
+pub(super) fn send_bytes(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut pace = Pace::default();
+    for part in bytes.chunks(SLOW_BYTES) {
+        let began = Instant::now();
+        stream.write_all(part)?;
+        pace.took(began.elapsed(), part.len())?;
+    }
+    Ok(())
+}
 
 /// Sends `head`, then the bytes of `range`. Before the last block goes out, the file is looked at
 /// again.
@@ -27,6 +44,16 @@ const TOGETHER_BYTES: u64 = 64 << 10;
 /// When the client does not take the bytes, or the file does not give them or has changed. The
 /// connection must then be closed, which tells the client that its answer is not whole.
 pub(super) fn send_file(stream: &TcpStream, head: &[u8], promised: &dyn Promised, range: Range<u64>) -> io::Result<()> {
+    send_paced(stream, head, promised, range, Pace::default())
+}
+
+fn send_paced(
+    stream: &TcpStream,
+    head: &[u8],
+    promised: &dyn Promised,
+    range: Range<u64>,
+    mut pace: Pace,
+) -> io::Result<()> {
     let file = promised.file();
     let mut wire = stream;
     let changed = || io::Error::other("the file changed while it was sent");
@@ -56,11 +83,8 @@ pub(super) fn send_file(stream: &TcpStream, head: &[u8], promised: &dyn Promised
     set_tcp_cork(stream, true)?;
     wire.write_all(head)?;
     let mut offset = range.start;
-    let start = Instant::now();
+    let mut most = SLOW_BYTES;
     while offset < range.end {
-        if is_drip(start, offset - range.start) {
-            return Err(ErrorKind::TimedOut.into());
-        }
         let block = (limits::SEND_BYTES as u64).min(range.end - offset) as usize;
         let mut piped = retry_on_intr(|| splice(file, Some(&mut offset), &into, None, block, SpliceFlags::empty()))?;
         if piped == 0 {
@@ -70,10 +94,65 @@ pub(super) fn send_file(stream: &TcpStream, head: &[u8], promised: &dyn Promised
             return Err(changed());
         }
         while piped > 0 {
-            piped -= retry_on_intr(|| splice(&out, None, stream, None, piped, SpliceFlags::MORE))?;
+            let began = Instant::now();
+            let sent = retry_on_intr(|| splice(&out, None, stream, None, piped.min(most), SpliceFlags::MORE))?;
+            let time = began.elapsed();
+            pace.took(time, sent)?;
+            most = if time < SLOW_TIME { limits::SEND_BYTES.min(2 * most) } else { SLOW_BYTES };
+            piped -= sent;
         }
     }
     set_tcp_cork(stream, false)?;
     promised.sent();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read, net::TcpListener, thread};
+
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+
+    use super::*;
+
+    struct Bytes(File);
+
+    impl Promised for Bytes {
+        fn file(&self) -> &File {
+            &self.0
+        }
+
+        fn is_unchanged(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_a_file_in_drips_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("enjambre-drip-{}", std::process::id()));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let size = 64 << 20;
+        file.set_len(size).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // What the kernel holds for a client is not to hide how slow it is.
+        set_socket_recv_buffer_size(&client, 16 << 10).unwrap();
+        set_socket_send_buffer_size(&server, 64 << 10).unwrap();
+        // It reads for ever, and never a mebibyte in half a second.
+        let reader = thread::spawn(move || {
+            let mut block = [0; 16 << 10];
+            while (&client).read(&mut block).is_ok_and(|read| read > 0) {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let pace = Pace::new(Duration::from_millis(500), 1 << 20);
+        let began = Instant::now();
+        let sent = send_paced(&server, b"HTTP/1.1 200 OK\r\n\r\n", &Bytes(file), 0..size, pace);
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        server.shutdown(std::net::Shutdown::Both).unwrap();
+        reader.join().unwrap();
+    }
 }

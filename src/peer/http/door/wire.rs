@@ -1,12 +1,12 @@
 //! A client's connection: reads with deadlines, into a small buffer that outlives a request.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     net::TcpStream,
     time::{Duration, Instant},
 };
 
-use super::head;
+use super::{head, send::send_bytes};
 use crate::{limits, peer::http::answer::Answer};
 
 /// A connection and what was read from it and not used yet: at most a head's bytes, since only
@@ -140,8 +140,7 @@ impl<'a> Wire<'a> {
 
     /// Sends all of `bytes`.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut stream = self.stream;
-        stream.write_all(bytes)
+        send_bytes(self.stream, bytes)
     }
 
     /// Throws away what still comes, until the client closes: bytes left unread when a connection
@@ -160,10 +159,42 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// Whether a transfer that began at `start` and has moved `bytes` drips.
-pub(super) fn is_drip(start: Instant, bytes: u64) -> bool {
-    let lasted = start.elapsed();
-    lasted > limits::STALL_TIME && bytes / lasted.as_secs().max(1) < limits::SLOWEST_RATE
+/// Holds a client to a least speed. Only the time counts that it made us wait, so that it is not blamed
+/// for a slow disk; and only the last while, so that a fast start does not pay for an endless drip.
+pub(super) struct Pace {
+    patience: Duration,
+    /// Bytes that have to move in that time.
+    least: u64,
+    waited: Duration,
+    moved: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(limits::STALL_TIME, limits::SLOWEST_RATE * limits::STALL_TIME.as_secs())
+    }
+}
+
+impl Pace {
+    pub(super) fn new(patience: Duration, least: u64) -> Self {
+        Self { patience, least, waited: Duration::ZERO, moved: 0 }
+    }
+
+    /// Notes that `bytes` took a `time`.
+    ///
+    /// # Errors
+    /// When that is too slow.
+    pub(super) fn took(&mut self, time: Duration, bytes: usize) -> io::Result<()> {
+        self.waited += time;
+        self.moved += bytes as u64;
+        if self.waited > self.patience {
+            if self.moved < self.least {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            (self.waited, self.moved) = (Duration::ZERO, 0);
+        }
+        Ok(())
+    }
 }
 
 /// Whether a socket's time-out is what ended a call.
@@ -173,4 +204,22 @@ pub(super) fn is_timeout(error: &io::Error) -> bool {
 
 pub(super) fn bad_framing() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "the body's framing is broken")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fast_start_pays_for_no_drip_and_a_slow_disk_is_not_the_clients() {
+        let seconds = Duration::from_secs;
+        let mut pace = Pace::new(seconds(30), 30 << 10);
+        assert!(pace.took(seconds(1), 100 << 20).is_ok());
+        for _ in 0..100 {
+            assert!(pace.took(seconds(29), 40 << 10).is_ok(), "slow, and fast enough");
+        }
+        assert!(pace.took(seconds(2), 0).is_ok());
+        assert!(pace.took(seconds(28), 10).is_ok());
+        assert_eq!(pace.took(seconds(2), 10).unwrap_err().kind(), ErrorKind::TimedOut);
+    }
 }
