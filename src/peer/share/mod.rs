@@ -8,6 +8,7 @@
 //! | `saved`, `lists` | what was hashed, and piece lists, on disk |
 //! | `state` | all of these together; what threads tell each other |
 //! | `rest` | which files are being written, which have come to rest; pure |
+//! | `writers` | which files are open for writing |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
 //! | `stage`, `partial`, `writeback` | files on their way into the share |
@@ -41,6 +42,7 @@ mod state;
 mod tests;
 mod watch;
 mod writeback;
+mod writers;
 
 pub use partial::Partial;
 pub use stage::{PublishError, Published, Staged, Staging};

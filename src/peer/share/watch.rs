@@ -20,6 +20,7 @@ use super::{
     private,
     rest::{Rest, WRITTEN},
     state::State,
+    writers::Writers,
 };
 use crate::{
     limits::{SHARE_DEPTH, SHARE_FILES},
@@ -76,6 +77,7 @@ pub(super) fn follow(state: &State, watch: fn() -> Result<Watches>) {
         is_scanned: false,
         is_lossy: true,
         last_read: Instant::now(),
+        writers: Writers::default(),
     };
     while !state.is_stopped() {
         watcher.step();
@@ -104,6 +106,7 @@ struct Watcher<'a> {
     is_lossy: bool,
     /// When events were last read.
     last_read: Instant,
+    writers: Writers,
 }
 
 impl Watcher<'_> {
@@ -372,6 +375,12 @@ impl Watcher<'_> {
             return;
         }
         let is_written = self.rest.is_written(&path);
+        let mut sign = sign;
+        // In a folder that is new, a file may have been made and written to before there was a watch, and is
+        // then known to be open only to who asks.
+        if sign == Sign::Found && !is_written && Self::is_lately_settled(&stamp) && self.writers.have(stat) {
+            sign = Sign::Quiet;
+        }
         let wait = match sign {
             Sign::Found | Sign::Created if is_written => return,
             Sign::Whole => Duration::ZERO,
@@ -393,5 +402,10 @@ impl Watcher<'_> {
             let is_written = matches!(sign, Sign::Created | Sign::Quiet);
             self.rest.wait(path, Instant::now() + wait, is_written);
         }
+    }
+
+    /// Whether a file has come to rest only as far as [`SETTLED`] has it, and not as [`WRITTEN`] does.
+    fn is_lately_settled(stamp: &Stamp) -> bool {
+        until_older(stamp.mtime, SETTLED).is_zero() && !until_older(stamp.mtime, WRITTEN).is_zero()
     }
 }

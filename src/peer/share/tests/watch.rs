@@ -7,6 +7,22 @@ use rustix::io::Errno;
 use super::*;
 
 #[test]
+fn a_file_that_was_opened_before_its_folder_was_watched_is_not_shared_half() {
+    let (temp, outside) = (Temp::new(), Temp::new());
+    let share = temp.started();
+    outside.write("folder/half", "half");
+    let mut writer = fs::OpenOptions::new().append(true).open(outside.join("folder/half")).unwrap();
+    outside.write("folder/whole", "written after it, and closed");
+    fs::rename(outside.join("folder"), temp.join("folder")).unwrap();
+    wait_for(&share, "folder/whole", "written after it, and closed");
+    assert_eq!(share.look_up(&path("folder/half")), Lookup::Unhashed);
+    assert_eq!(names(&share), ["folder/whole"]);
+    writer.write_all(b", and the other half").unwrap();
+    drop(writer);
+    assert!(wait_for(&share, "folder/half", "half, and the other half") < Duration::from_secs(1));
+}
+
+#[test]
 fn files_that_appear_change_move_and_go_are_followed() {
     let (temp, outside) = (Temp::new(), Temp::new());
     temp.write("old", "old");
