@@ -33,20 +33,37 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths = vec![0; head.len()];
     for row in rows.iter().chain([&head]) {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(columns(cell));
         }
     }
     let mut text = String::new();
     for row in [&head].into_iter().chain(rows) {
         let mut line = String::new();
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            let cell = if column == 0 { format!("{cell:>width$}") } else { format!("  {cell:width$}") };
+            let room = " ".repeat(width - columns(cell));
+            let cell = if column == 0 { format!("{room}{cell}") } else { format!("  {cell}{room}") };
             line.push_str(&cell);
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Columns that a text takes on a terminal: none for what is set above the letter before it, two for the
+/// letters of East Asia and for emoji (Unicode Standard Annex 11, in its broad lines).
+fn columns(text: &str) -> usize {
+    let columns = |c: char| match c {
+        '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}' | '\u{2e80}'..='\u{a4cf}' | '\u{ac00}'..='\u{d7a3}' | '\u{f900}'..='\u{faff}' => 2,
+        '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff60}' | '\u{ffe0}'..='\u{ffe6}' => 2,
+        '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    };
+    text.chars().map(columns).sum()
 }
 
 /// At most `width` characters of a name: its end, which tells most.
@@ -86,6 +103,8 @@ mod tests {
     fn columns_stand_below_one_another() {
         let rows = [["1 byte", "é"], ["10 bytes", "bcd"]].map(|row| row.map(String::from).to_vec());
         assert_eq!(table(&["size", "path"], &rows), "    size  path\n  1 byte  é\n10 bytes  bcd\n");
+        let rows = [["日本.txt", "x"], ["🐝e\u{301}", "x"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(table(&["path", "id"], &rows), "    path  id\n日本.txt  x\n     🐝e\u{301}  x\n");
     }
 
     #[test]
