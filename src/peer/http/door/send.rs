@@ -8,8 +8,9 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
-    io::retry_on_intr,
+    io::{Errno, retry_on_intr},
     net::{SendFlags, send, sockopt::set_tcp_cork},
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
@@ -20,21 +21,26 @@ use crate::limits;
 /// A range up to this size goes out in one go, right behind its head in the same packet.
 const TOGETHER_BYTES: u64 = 64 << 10;
 
-/// What is given to a slow client at a time. A call returns when it has taken all of that, so that this
-/// is how often its speed is looked at.
-const SLOW_BYTES: usize = 16 << 10;
-/// Who has taken what was given in this time may be given twice as much.
-const SLOW_TIME: Duration = Duration::from_millis(100);
-
 /// Sends all of `bytes`, unless the client takes them too slowly.
-pub(super) fn send_bytes(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send_bytes(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     let mut pace = Pace::default();
-    for part in bytes.chunks(SLOW_BYTES) {
+    while !bytes.is_empty() {
         let began = Instant::now();
-        stream.write_all(part)?;
-        pace.took(began.elapsed(), part.len())?;
+        // Returns within the time-out for writes, be it that little was taken.
+        let sent = retry_on_intr(|| send(stream, bytes, SendFlags::NOSIGNAL))?;
+        pace.took(began.elapsed(), sent)?;
+        bytes = &bytes[sent..];
     }
     Ok(())
+}
+
+/// Waits until a client takes more, or for a while: the kernel says so only when a third of what it
+/// holds for the client is gone, which can be long after the first of it.
+fn wait(stream: &TcpStream, pace: &mut Pace) -> io::Result<()> {
+    let began = Instant::now();
+    let longest = Timespec { tv_sec: limits::SLOW_LOOK_TIME.as_secs() as i64, tv_nsec: 0 };
+    retry_on_intr(|| poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&longest)))?;
+    pace.took(began.elapsed(), 0)
 }
 
 /// Sends `head`, then the bytes of `range`. Before the last block goes out, the file is looked at
@@ -82,8 +88,9 @@ fn send_paced(
     // where one of the kernel's portions ends (tcp(7)).
     set_tcp_cork(stream, true)?;
     wire.write_all(head)?;
+    // A call that waits for the client comes back when all is taken, however long that lasts.
+    stream.set_nonblocking(true)?;
     let mut offset = range.start;
-    let mut most = SLOW_BYTES;
     while offset < range.end {
         let block = (limits::SEND_BYTES as u64).min(range.end - offset) as usize;
         let mut piped = retry_on_intr(|| splice(file, Some(&mut offset), &into, None, block, SpliceFlags::empty()))?;
@@ -94,14 +101,17 @@ fn send_paced(
             return Err(changed());
         }
         while piped > 0 {
-            let began = Instant::now();
-            let sent = retry_on_intr(|| splice(&out, None, stream, None, piped.min(most), SpliceFlags::MORE))?;
-            let time = began.elapsed();
-            pace.took(time, sent)?;
-            most = if time < SLOW_TIME { limits::SEND_BYTES.min(2 * most) } else { SLOW_BYTES };
-            piped -= sent;
+            match retry_on_intr(|| splice(&out, None, stream, None, piped, SpliceFlags::MORE)) {
+                Ok(sent) => {
+                    pace.took(Duration::ZERO, sent)?;
+                    piped -= sent;
+                }
+                Err(Errno::AGAIN) => wait(stream, &mut pace)?,
+                Err(error) => return Err(error.into()),
+            }
         }
     }
+    stream.set_nonblocking(false)?;
     set_tcp_cork(stream, false)?;
     promised.sent();
     Ok(())
