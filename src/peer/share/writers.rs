@@ -23,29 +23,28 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// Whether somebody can be seen to have a file open for writing.
-    pub(super) fn have(&mut self, stat: &Stat) -> bool {
+    /// Whether somebody can be seen to have a file of the folder `share` open for writing.
+    pub(super) fn have(&mut self, share: &Path, stat: &Stat) -> bool {
         if self.looked.is_none_or(|looked| looked.elapsed() > GOOD_FOR) {
-            self.files = look();
+            self.files = fs::canonicalize(share).map_or_else(|_| HashSet::new(), |share| look(&share));
             self.looked = Some(Instant::now());
         }
         self.files.contains(&(stat.st_dev, stat.st_ino))
     }
 }
 
-fn look() -> HashSet<(u64, u64)> {
+fn look(share: &Path) -> HashSet<(u64, u64)> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let processes =
         entries(Path::new("/proc")).filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
     let descriptors = processes.flat_map(|process| entries(&process.path().join("fd")));
-    descriptors.filter_map(|descriptor| written(&descriptor.path())).collect()
+    descriptors.filter_map(|descriptor| written(share, &descriptor.path())).collect()
 }
 
-/// The file of a descriptor, `/proc/<process>/fd/<number>`, if it is one that may be written to.
-fn written(descriptor: &Path) -> Option<(u64, u64)> {
-    // Most are sockets, pipes and terminals, and need no closer look.
-    let target = fs::read_link(descriptor).ok()?;
-    if !target.is_absolute() || target.starts_with("/dev") || target.starts_with("/proc") {
+/// The file of a descriptor, `/proc/<process>/fd/<number>`, if it is one of the share that may be written to.
+fn written(share: &Path, descriptor: &Path) -> Option<(u64, u64)> {
+    // Others are not even looked at: their disk may not answer.
+    if !fs::read_link(descriptor).ok()?.starts_with(share) {
         return None;
     }
     let info = descriptor.parent()?.with_file_name("fdinfo").join(descriptor.file_name()?);
@@ -65,14 +64,16 @@ mod tests {
 
     #[test]
     fn who_has_a_file_open_for_writing_is_seen_and_who_reads_it_is_not() {
-        let path = std::env::temp_dir().join(format!("enjambre-writers-{}", std::process::id()));
-        let have = || Writers::default().have(&rustix::fs::stat(&path).unwrap());
+        let folder = std::env::temp_dir().join(format!("enjambre-writers-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("file");
+        let have = || Writers::default().have(&folder, &rustix::fs::stat(&path).unwrap());
         let writer = fs::File::create(&path).unwrap();
         assert!(have());
         drop(writer);
         let reader = fs::File::open(&path).unwrap();
         assert!(!have());
         drop(reader);
-        fs::remove_file(&path).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
