@@ -94,7 +94,7 @@ fn a_variable_stands_in_for_a_flag() {
     command.arg(folder.path()).env("ENJAMBRE_ZONE", "a b");
     let Finished { code, err, .. } = run(command, "");
     assert_eq!(code, Some(2));
-    assert!(err.contains("--zone a b"), "{err}");
+    assert!(err.contains("ENJAMBRE_ZONE a b"), "{err}");
 }
 
 #[test]

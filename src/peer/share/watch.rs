@@ -378,7 +378,11 @@ impl Watcher<'_> {
         let mut sign = sign;
         // In a folder that is new, a file may have been made and written to before there was a watch, and is
         // then known to be open only to who asks.
-        if sign == Sign::Found && !is_written && Self::is_lately_settled(&stamp) && self.writers.have(&self.state.path, stat) {
+        if sign == Sign::Found
+            && !is_written
+            && Self::is_lately_settled(&stamp)
+            && self.writers.have(&self.state.path, stat)
+        {
             sign = Sign::Quiet;
         }
         let wait = match sign {
