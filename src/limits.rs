@@ -144,7 +144,7 @@ pub const STALL_TIME: Duration = Duration::from_secs(30);
 /// Bytes a second that a client must keep up while it makes us wait, in every [`STALL_TIME`]: a drip that
 /// never stalls would hold a connection for ever.
 pub const SLOWEST_RATE: u64 = 1 << 10;
-/// How often it is looked at who takes a file that slowly.
+/// A write that nobody takes comes back after this, for the speed to be looked at.
 pub const SLOW_LOOK_TIME: Duration = Duration::from_secs(7);
 /// One chunk-size line, and all trailer lines together, of a chunked body.
 pub const CHUNK_LINE_BYTES: usize = 256;

@@ -174,7 +174,7 @@ impl Door {
         };
         // Small answers must not wait for an acknowledgement of the ones before.
         let _ = stream.set_nodelay(true);
-        let _ = stream.set_write_timeout(Some(limits::STALL_TIME));
+        let _ = stream.set_write_timeout(Some(limits::SLOW_LOOK_TIME));
         let Some(slot) = self.slots.admit(&stream, from) else { return turn_away(&stream) };
         let door = Arc::clone(self);
         let for_thread = Arc::clone(&stream);

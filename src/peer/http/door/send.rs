@@ -1,14 +1,13 @@
 //! Sends a range of a file: the kernel copies it from the page cache into the socket.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     net::TcpStream,
     ops::Range,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
     io::{Errno, retry_on_intr},
     net::{SendFlags, send, sockopt::set_tcp_cork},
@@ -22,25 +21,29 @@ use crate::limits;
 const TOGETHER_BYTES: u64 = 64 << 10;
 
 /// Sends all of `bytes`, unless the client takes them too slowly.
-pub(super) fn send_bytes(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let mut pace = Pace::default();
+pub(super) fn send_bytes(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    send_all(stream, bytes, SendFlags::empty(), &mut Pace::default())
+}
+
+fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: SendFlags, pace: &mut Pace) -> io::Result<()> {
     while !bytes.is_empty() {
-        let began = Instant::now();
-        // Returns within the time-out for writes, be it that little was taken.
-        let sent = retry_on_intr(|| send(stream, bytes, SendFlags::NOSIGNAL))?;
-        pace.took(began.elapsed(), sent)?;
+        let sent = paced(pace, || send(stream, bytes, flags | SendFlags::NOSIGNAL))?;
         bytes = &bytes[sent..];
     }
     Ok(())
 }
 
-/// Waits until a client takes more, or for a while: the kernel says so only when a third of what it
-/// holds for the client is gone, which can be long after the first of it.
-fn wait(stream: &TcpStream, pace: &mut Pace) -> io::Result<()> {
-    let began = Instant::now();
-    let longest = Timespec { tv_sec: limits::SLOW_LOOK_TIME.as_secs() as i64, tv_nsec: 0 };
-    retry_on_intr(|| poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&longest)))?;
-    pace.took(began.elapsed(), 0)
+/// Makes a call that gives bytes to a client until it takes some. A call comes back, with less than all or
+/// with an error, when nothing was taken for [`limits::SLOW_LOOK_TIME`], the socket's time-out.
+fn paced(pace: &mut Pace, mut call: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+    loop {
+        let began = Instant::now();
+        match retry_on_intr(&mut call) {
+            Ok(sent) => return pace.took(began.elapsed(), sent).map(|()| sent),
+            Err(Errno::AGAIN) => pace.took(began.elapsed(), 0)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Sends `head`, then the bytes of `range`. Before the last block goes out, the file is looked at
@@ -61,19 +64,16 @@ fn send_paced(
     mut pace: Pace,
 ) -> io::Result<()> {
     let file = promised.file();
-    let mut wire = stream;
     let changed = || io::Error::other("the file changed while it was sent");
     if range.end - range.start <= TOGETHER_BYTES {
         if !promised.is_unchanged() {
             return Err(changed());
         }
-        if send(stream, head, SendFlags::MORE)? < head.len() {
-            return Err(ErrorKind::TimedOut.into());
-        }
+        send_all(stream, head, SendFlags::MORE, &mut pace)?;
         let mut offset = range.start;
         while offset < range.end {
             let left = (range.end - offset) as usize;
-            if retry_on_intr(|| sendfile(stream, file, Some(&mut offset), left))? == 0 {
+            if paced(&mut pace, || sendfile(stream, file, Some(&mut offset), left))? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
@@ -87,9 +87,7 @@ fn send_paced(
     // Corked, so that only full packets leave: head and first bytes together, and none that is short
     // where one of the kernel's portions ends (tcp(7)).
     set_tcp_cork(stream, true)?;
-    wire.write_all(head)?;
-    // A call that waits for the client comes back when all is taken, however long that lasts.
-    stream.set_nonblocking(true)?;
+    send_all(stream, head, SendFlags::empty(), &mut pace)?;
     let mut offset = range.start;
     while offset < range.end {
         let block = (limits::SEND_BYTES as u64).min(range.end - offset) as usize;
@@ -101,17 +99,9 @@ fn send_paced(
             return Err(changed());
         }
         while piped > 0 {
-            match retry_on_intr(|| splice(&out, None, stream, None, piped, SpliceFlags::MORE)) {
-                Ok(sent) => {
-                    pace.took(Duration::ZERO, sent)?;
-                    piped -= sent;
-                }
-                Err(Errno::AGAIN) => wait(stream, &mut pace)?,
-                Err(error) => return Err(error.into()),
-            }
+            piped -= paced(&mut pace, || splice(&out, None, stream, None, piped, SpliceFlags::MORE))?;
         }
     }
-    stream.set_nonblocking(false)?;
     set_tcp_cork(stream, false)?;
     promised.sent();
     Ok(())
@@ -119,7 +109,7 @@ fn send_paced(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read, net::TcpListener, thread};
+    use std::{fs::File, io::Read, net::TcpListener, thread, time::Duration};
 
     use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
@@ -150,6 +140,7 @@ mod tests {
         // What the kernel holds for a client is not to hide how slow it is.
         set_socket_recv_buffer_size(&client, 16 << 10).unwrap();
         set_socket_send_buffer_size(&server, 64 << 10).unwrap();
+        server.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
         // It reads for ever, and never a mebibyte in half a second.
         let reader = thread::spawn(move || {
             let mut block = [0; 16 << 10];
