@@ -130,7 +130,7 @@ fn run(options: Options) -> Result<u8, Failure> {
         tracker,
         peer: peer.clone(),
         port,
-        zone,
+        zone: zone.clone(),
         bind,
         advertise,
         share: share.clone(),
@@ -140,7 +140,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let _ = known.set(link.clone());
 
     console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, link.clone(), downloads, peer);
+    let console = Console::new(share, link.clone(), downloads, peer, zone);
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {

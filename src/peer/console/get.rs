@@ -73,6 +73,7 @@ impl Console {
                     share: self.share.clone(),
                     downloads: self.downloads.clone(),
                     peer: self.peer.clone(),
+                    zone: self.zone.clone(),
                     finder: Arc::new(self.link.clone()),
                     fetcher: fetcher.clone(),
                 };

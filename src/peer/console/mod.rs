@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     limits,
-    name::PeerId,
+    name::{PeerId, Zone},
     peer::{link::Link, share::Share, swarm::partial::Downloads},
     say,
 };
@@ -27,6 +27,7 @@ pub struct Console {
     link: Link,
     downloads: Downloads,
     peer: PeerId,
+    zone: Zone,
     /// Some command has failed.
     failed: bool,
     /// The first command has waited for the swarm to know this peer.
@@ -40,9 +41,9 @@ enum Next {
 }
 
 impl Console {
-    /// A console of the peer `peer`.
-    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId) -> Self {
-        Self { share, link, downloads, peer, failed: false, settled: false }
+    /// A console of the peer `peer` in `zone`.
+    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId, zone: Zone) -> Self {
+        Self { share, link, downloads, peer, zone, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

@@ -10,15 +10,17 @@ use std::{
 };
 
 use super::{
+    border::Whence,
     connection::{Body, Connection, News},
     fetch::{FetchError, Fetcher},
+    get::Getter,
     partial::Running,
     plan::{Ask, Plan, SourceId},
 };
 use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
-    name::PeerId,
+    name::{PeerId, Zone},
     peer::{link::Source, share::Partial},
 };
 
@@ -31,6 +33,8 @@ pub(super) struct Crew {
     file: RwLock<Option<Partial>>,
     running: Running,
     fetcher: Fetcher,
+    /// The own zone.
+    zone: Zone,
     began: Instant,
     state: Mutex<State>,
     /// Something has happened that those who wait should look at.
@@ -92,18 +96,18 @@ impl From<FetchError> for Failure {
 impl Crew {
     /// A crew without anybody yet. `held` are the pieces that are in `file` and verified.
     pub(super) fn new(
+        getter: &Getter,
         id: ContentId,
         pieces: Pieces,
         list: PieceList,
         file: Partial,
         running: Running,
-        fetcher: Fetcher,
         held: &[usize],
     ) -> Arc<Self> {
         let mut random = [0; 8];
         // Without randomness the choice is worse, and still right.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-        let mut plan = Plan::new(pieces.count(), pieces.length(), u64::from_ne_bytes(random));
+        let mut plan = Plan::new(pieces.count(), pieces.length(), tag(&getter.peer), u64::from_ne_bytes(random));
         for &piece in held {
             plan.gained(piece);
         }
@@ -116,7 +120,8 @@ impl Crew {
             list,
             file: RwLock::new(Some(file)),
             running,
-            fetcher,
+            fetcher: getter.fetcher.clone(),
+            zone: getter.zone.clone(),
             began: Instant::now(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -135,10 +140,13 @@ impl Crew {
             if known.is_some() || source.size != self.pieces.size() {
                 continue;
             }
+            let is_far = self.zone != Zone::default() && source.zone != self.zone;
+            let whence = Whence { is_far, tag: tag(&source.peer) };
+            let now = self.began.elapsed();
             if source.is_partial {
-                state.plan.add_partial()
+                state.plan.add_partial(whence, now)
             } else {
-                state.plan.add_whole()
+                state.plan.add_whole(whence, now)
             };
             state.sources.push(Known { source, workers: 0, was_of_use: false, failure: None });
         }
@@ -251,7 +259,7 @@ impl Crew {
                 (Ask::News, _) | (_, Err(_)) => 0,
                 (_, Ok(bytes)) => *bytes,
             };
-            state.plan.answered(source, &ask, bytes, took);
+            state.plan.answered(source, &ask, bytes, took, self.began.elapsed());
             match result {
                 Ok(_) | Err(Failure::Over) => {}
                 Err(Failure::Disk(error)) => state.broken = Some(error),
@@ -359,8 +367,8 @@ impl Crew {
     fn hear(&self, source: SourceId, news: News) {
         let mut state = self.lock();
         match news {
-            News::Whole => state.plan.is_whole(source),
-            News::Gained(pieces, count) => state.plan.news(source, &pieces, count),
+            News::Whole => state.plan.is_whole(source, self.began.elapsed()),
+            News::Gained(pieces, count) => state.plan.news(source, &pieces, count, self.began.elapsed()),
         }
     }
 
@@ -412,4 +420,9 @@ impl Crew {
             None => Err(Failure::Over),
         }
     }
+}
+
+/// What the plan knows of a peer's id; see [`Whence::tag`].
+fn tag(peer: &PeerId) -> u64 {
+    ContentId::of(peer.as_str().as_bytes()).bytes().iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }

@@ -293,6 +293,7 @@ fn get_seen_by(
         share: home.share.clone(),
         downloads: downloads.clone(),
         peer: "me".parse().unwrap(),
+        zone: Zone::default(),
         finder: Arc::new(Only(sources.to_vec())),
         fetcher: Fetcher::new(PATIENCE),
     };

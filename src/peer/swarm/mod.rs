@@ -1,5 +1,6 @@
 //! Downloads: from whom, which piece, and what is here already.
 
+pub mod border;
 pub mod fresh;
 pub mod partial;
 pub mod plan;
