@@ -16,7 +16,7 @@ use crate::{
     peer::{
         link::{Found, Link, LinkError, Source},
         share::{Entry, Lookup},
-        swarm::{Fetcher, Finder, Getter, Report},
+        swarm::{Finder, Getter, Report},
     },
     say,
 };
@@ -32,14 +32,13 @@ impl Console {
                 let Some(path) = target.or(path) else {
                     return self.fail(format_args!("{what} has no name: give a path, as in `get {what} notes.txt`"));
                 };
-                if let Err(error) = self.fetch(&id, &path, &Fetcher::default()) {
+                if let Err(error) = self.fetch(&id, &path) {
                     self.fail(error);
                 }
             }
             Ok(Wanted::Matches(matches, more)) => {
-                let fetcher = Fetcher::default();
                 for (path, rows) in matches {
-                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path, &fetcher));
+                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path));
                     if let Err(error) = done {
                         self.fail(error);
                     }
@@ -55,7 +54,7 @@ impl Console {
     }
 
     /// Brings a content to a path, and prints the result.
-    fn fetch(&mut self, id: &ContentId, path: &SharePath, fetcher: &Fetcher) -> Result<(), String> {
+    fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
         let size = match self.what_stands_at(path) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 say(format_args!("{path} is here already"));
@@ -74,7 +73,7 @@ impl Console {
                     downloads: self.downloads.clone(),
                     peer: self.peer.clone(),
                     finder: Arc::new(self.link.clone()),
-                    fetcher: fetcher.clone(),
+                    fetcher: self.fetcher.clone(),
                 };
                 let report = getter.get(id, path, &meter).map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));

@@ -17,7 +17,11 @@ use std::{
 use crate::{
     limits,
     name::PeerId,
-    peer::{link::Link, share::Share, swarm::partial::Downloads},
+    peer::{
+        link::Link,
+        share::Share,
+        swarm::{Fetcher, partial::Downloads},
+    },
     say,
 };
 
@@ -27,6 +31,7 @@ pub struct Console {
     link: Link,
     downloads: Downloads,
     peer: PeerId,
+    fetcher: Fetcher,
     /// Some command has failed.
     failed: bool,
     /// The first command has waited for the swarm to know this peer.
@@ -40,9 +45,9 @@ enum Next {
 }
 
 impl Console {
-    /// A console of the peer `peer`.
-    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId) -> Self {
-        Self { share, link, downloads, peer, failed: false, settled: false }
+    /// A console of the peer `peer`, whose `get` has `fetcher` talk to sources.
+    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId, fetcher: Fetcher) -> Self {
+        Self { share, link, downloads, peer, fetcher, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

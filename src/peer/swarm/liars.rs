@@ -17,6 +17,7 @@ use blake3::hazmat::{Mode, merge_subtrees_non_root};
 use super::{Fetcher, Finder, GetError, Getter, Report, Watch, partial::Downloads};
 use crate::{
     content::{ContentId, PieceHasher},
+    limits,
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
@@ -294,7 +295,7 @@ fn get_seen_by(
         downloads: downloads.clone(),
         peer: "me".parse().unwrap(),
         finder: Arc::new(Only(sources.to_vec())),
-        fetcher: Fetcher::new(PATIENCE),
+        fetcher: Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None),
     };
     let result = getter.get(id, &path.parse().unwrap(), &notes);
     (result, notes.0.into_inner().unwrap())
