@@ -20,7 +20,7 @@ use report::Report;
 use support::*;
 
 /// Bytes a second, and how a person writes that.
-const RATES: [(u64, &str); 2] = [(5 << 20, "5M"), (50 << 20, "50M")];
+const RATES: [(u64, &str); 2] = [(5 << 20, "5M"), (20 << 20, "20M")];
 /// What each measurement lasts, in seconds.
 const TIME: u64 = 10;
 /// Nobody listens there: no `get` finds a peer that was told of it.

@@ -1,7 +1,7 @@
 //! Every cap and every time-out, named, with its reason.
 //!
-//! Sizes are bytes. Nothing here is configurable: a limit that has to be turned is a limit that
-//! was chosen badly.
+//! Sizes are bytes. Nothing here is configurable, but for the defaults of flags, which say so: a limit
+//! that has to be turned is a limit that was chosen badly.
 
 use std::{num::NonZeroUsize, time::Duration};
 
