@@ -47,6 +47,10 @@ impl Budget {
         self.lock().downloads += 1;
         Part { budget: self.clone(), own: Arc::default() }
     }
+
+    fn has_room(&self, in_use: &InUse, own: usize) -> bool {
+        own == 0 || own < in_use.part(self.most) && in_use.connections < self.most.get()
+    }
 }
 
 impl InUse {
@@ -77,12 +81,6 @@ impl Part {
     /// Whether a download that has `own` connections has to give one back to others.
     pub(super) fn is_exceeded(&self, own: usize) -> bool {
         own > self.budget.lock().part(self.budget.most)
-    }
-}
-
-impl Budget {
-    fn has_room(&self, in_use: &InUse, own: usize) -> bool {
-        own == 0 || own < in_use.part(self.most) && in_use.connections < self.most.get()
     }
 }
 

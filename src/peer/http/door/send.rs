@@ -20,8 +20,8 @@ use crate::{limits, peer::throttle::Throttle};
 /// A range up to this size goes out in one go, right behind its head in the same packet.
 const TOGETHER_BYTES: u64 = 64 << 10;
 
-/// Sends `head`, then the bytes of `range`, no faster than `limit` lets them go. Before the last block goes out, the file is looked at
-/// again.
+/// Sends `head`, then the bytes of `range`, no faster than `limit` lets them go. Before the last block
+/// goes out, the file is looked at again.
 ///
 /// # Errors
 /// When the client does not take the bytes, or the file does not give them or has changed. The
