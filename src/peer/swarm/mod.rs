@@ -5,6 +5,7 @@ pub mod fresh;
 pub mod partial;
 pub mod plan;
 
+mod budget;
 mod connection;
 mod crew;
 mod download;

@@ -12,7 +12,7 @@
 use std::{ops::Range, time::Duration};
 
 use super::border::{Border, Whence};
-use crate::{content::Bitmap, limits};
+use crate::{content::Bitmap, limits, rate::Rate};
 
 /// The number of a source in a plan.
 pub type SourceId = usize;
@@ -50,6 +50,8 @@ pub struct Plan {
     border: Border,
     /// Bytes in a piece.
     length: u64,
+    /// What late means in the endgame.
+    patience: Duration,
     random: u64,
 }
 
@@ -100,8 +102,14 @@ impl Plan {
             inside: Bitmap::new(count),
             border: Border::new(count, tag),
             length,
+            patience: limits::ENDGAME_PATIENCE,
             random: random | 1,
         }
+    }
+
+    /// Bytes come this fast at most, whoever sends them: what all the last pieces take then is not late.
+    pub fn limit(&mut self, rate: Rate) {
+        self.patience = self.patience.max(rate.time(self.length * limits::ENDGAME_PIECES as u64));
     }
 
     /// Takes note that a piece is here and verified. False when it was here before.
@@ -435,9 +443,10 @@ impl Plan {
             Holds::All => true,
             Holds::These(bits) => bits.get(piece),
         };
-        let late = self.requests.iter().filter(|request| {
-            request.source != source && now.saturating_sub(request.since) >= limits::ENDGAME_PATIENCE
-        });
+        let late = self
+            .requests
+            .iter()
+            .filter(|request| request.source != source && now.saturating_sub(request.since) >= self.patience);
         let mut pieces = late.flat_map(|request| request.pieces.clone());
         pieces.find(|&piece| {
             let asked = self.requests.iter().filter(|request| request.pieces.contains(&piece)).count();
