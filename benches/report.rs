@@ -45,6 +45,12 @@ impl Report {
         self.row(what, figure, ">=", target, unit, figure >= target);
     }
 
+    /// A figure that should be no farther than `by` from its target.
+    pub fn within(&mut self, what: &str, figure: f64, target: f64, by: f64) {
+        let met = (figure - target).abs() <= by;
+        self.row(what, figure, &format!("+-{by}"), target, "", met);
+    }
+
     /// A line about what could not be measured, and why.
     pub fn skipped(&self, what: &str, why: &str) {
         println!("{what:60} skipped: {why}");

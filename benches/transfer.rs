@@ -5,13 +5,13 @@
 //! measured in pairs, one right after the other and each first in turn, and the target is on the
 //! median of the pairs' ratios. `make bench` runs this on the static binaries that are shipped.
 
+mod clients;
 mod report;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs,
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Command, ExitCode, Stdio},
@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clients::*;
 use report::{Report, median};
 use support::*;
 
@@ -30,8 +31,6 @@ const GET_PAIRS: usize = 7;
 const SERVE_PAIRS: usize = 15;
 /// GETs in one measurement: /proc counts CPU in hundredths of a second, and one GET takes some 20.
 const GETS: usize = 3;
-/// Long enough for 2 GiB to reach a slow disk.
-const MINUTES: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let mut report = Report::new("make bench");
@@ -209,49 +208,9 @@ fn pairs<T>(count: usize, mut one: impl FnMut() -> T, mut other: impl FnMut() ->
     (0..count).map(pair).collect()
 }
 
-/// Seconds that a `get` takes, from the typed line to the result.
-fn time_get(getter: &mut Process, path: &str) -> f64 {
-    let from = getter.lines().len();
-    let started = Instant::now();
-    getter.send(&format!("get {path}"));
-    let result = getter.wait_long_for_line(MINUTES, from, "the result of a get", |line| {
-        (line.stream == Stream::Out || line.text.starts_with("error: ")).then(|| line.clone())
-    });
-    let seconds = seconds(started);
-    assert_eq!(result.stream, Stream::Out, "{}", result.text);
-    seconds
-}
-
-/// Waits until a peer has hashed a file.
-fn is_shared(peer: &Process, path: &str) {
-    let target = format!("/files/{path}");
-    wait_for(MINUTES, "the file is hashed", || request(peer.address, "HEAD", &target, &[], b"").status == 200);
-}
-
-/// Runs curl, without what its user may have configured, and gives the seconds of the transfer.
-fn curl(args: &[&str]) -> f64 {
-    let mut command = Command::new("curl");
-    command.args(["-q", "-sS", "--fail", "--noproxy", "*", "-w", "%{stderr}%{time_total}"]).args(args);
-    let output = command.stdin(Stdio::null()).output().expect("curl is installed");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "curl {args:?}: {said}");
-    said.trim().parse().expect("curl says how long it took")
-}
-
 fn run_to_end(mut command: Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
-}
-
-fn random_file(path: &Path, length: u64) {
-    let mut random = File::open("/dev/urandom").expect("there is randomness").take(length);
-    let mut file = File::create(path).expect("a new file");
-    io::copy(&mut random, &mut file).expect("there is room on the disk");
-    file.sync_all().expect("the disk takes it");
-}
-
-fn seconds(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64()
 }
 
 /// nginx with sendfile in one process, serving a folder on a free port.

@@ -10,11 +10,13 @@
 //! | [`content`] | ids, pieces, piece lists; pure |
 //! | [`name`] | the only parser of names from outside, and their encoders; pure |
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
+//! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
 //! | `peer::share` | the only code that opens files of a share |
 //! | `peer::link` | the peer's only tokio and tonic code |
+//! | `peer::throttle` | makes threads wait, so that all together keep a rate |
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |
 //! | `peer::console` | the commands |
@@ -52,6 +54,7 @@ pub mod limits;
 pub mod name;
 #[cfg(feature = "peer")]
 pub mod peer;
+pub mod rate;
 #[cfg(feature = "tracker")]
 pub mod tracker;
 

@@ -1,9 +1,9 @@
 //! Every cap and every time-out, named, with its reason.
 //!
-//! Sizes are bytes. Nothing here is configurable: a limit that has to be turned is a limit that
-//! was chosen badly.
+//! Sizes are bytes. Nothing here is configurable, but for the defaults of flags, which say so: a limit
+//! that has to be turned is a limit that was chosen badly.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 // ---- names ---------------------------------------------------------------------------------
 
@@ -177,6 +177,21 @@ pub const FRESH_TIME: Duration = Duration::from_secs(2);
 /// Runs of pieces among which a seed chooses what to give.
 pub const FRESH_RUNS: usize = 16;
 
+// ---- rates ---------------------------------------------------------------------------------
+
+/// The lowest limit on a rate: a seed's [`FRESH_WAITING`] takers then have [`SOURCE_MIN_BYTES`] each in
+/// every [`SOURCE_STALL_TIME`], with a quarter to spare.
+pub const RATE_LEAST: u64 = 32 << 10;
+/// What a limit lets go at once: many who share it come in turns that are so long each.
+pub const RATE_PORTION_TIME: Duration = Duration::from_millis(10);
+/// And so many bytes: with less, packets are not full; more a pipe does not take ([`SEND_BYTES`]).
+pub const RATE_PORTION_BYTES: std::ops::Range<usize> = 4 << 10..SEND_BYTES;
+/// Who is late by less than this makes up for it: on a busy machine, sleepers wake late. It is 2% of 10 s.
+pub const RATE_LATE_TIME: Duration = Duration::from_millis(200);
+/// With a limit on downloads, no more connections than have so many bytes a second each, lest sources
+/// take this peer for one that hangs ([`SLOWEST_RATE`], and a packet on loopback is 64 KiB long).
+pub const RATE_OF_CONNECTION: u64 = 16 << 10;
+
 // ---- uploads -------------------------------------------------------------------------------
 
 /// One upload, all its files together.
@@ -233,8 +248,11 @@ pub const HASHING_REPORT_TIME: Duration = Duration::from_secs(10);
 
 // ---- the swarm's plan ------------------------------------------------------------------------
 
-/// Connections to sources, in all: downloads must not starve serving.
-pub const SOURCE_CONNECTIONS: usize = 48;
+/// Connections to sources, of all downloads together, where `--connections` does not say otherwise. The
+/// door has its own: downloads must not starve serving.
+pub const SOURCE_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(48).expect("not zero");
+/// What `--connections` takes: each is a thread with a buffer of [`BUFFERED_BYTES`] at most.
+pub const SOURCE_CONNECTIONS_RANGE: std::ops::RangeInclusive<usize> = 1..=256;
 /// Requests in flight at one source, against a backlog; each is a thread and a connection.
 pub const SOURCE_DEPTH: usize = 4;
 /// Requests in flight against a backlog, at all sources together: more only wait at their uplinks.
@@ -267,5 +285,9 @@ pub const SOURCE_FAILURES: u32 = 4;
 pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(2);
 /// A download without any source is given up when so many further questions for some were in vain.
 pub const SCOUTS_ALONE: u32 = 2;
+/// Those who may bring a piece into their zone wait so long for each one who stands before them.
+pub const ZONE_TURN: Duration = Duration::from_millis(500);
+/// When those inside a zone have brought nothing for so long, what they hold is fetched from outside too.
+pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);

@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    num::NonZeroUsize,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
@@ -19,8 +20,10 @@ use enjambre::{
         http::{Http, Status},
         link::{Host, Link, LinkConfig, TrackerAddress},
         share::Share,
-        swarm::partial::Downloads,
+        swarm::{Fetcher, Getter, partial::Downloads},
+        throttle::Throttle,
     },
+    rate::Rate,
     say,
 };
 use signal_hook::{
@@ -49,6 +52,21 @@ static COMMAND: Command = Command {
             value: "ZONE",
             help: "where it is, as us-east-1a: sources in the same zone are preferred",
         },
+        Flag {
+            name: "--upload-limit",
+            value: "RATE",
+            help: "bytes of files sent a second, all together, as 5M or 500K (none)",
+        },
+        Flag {
+            name: "--download-limit",
+            value: "RATE",
+            help: "bytes of files fetched a second, all together, as 5M or 500K (none)",
+        },
+        Flag {
+            name: "--connections",
+            value: "N",
+            help: "connections to other peers that `get` opens at most (48); serving has its own",
+        },
     ],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
@@ -63,6 +81,9 @@ struct Options {
     bind: IpAddr,
     advertise: Option<Host>,
     zone: Zone,
+    upload_limit: Option<Rate>,
+    download_limit: Option<Rate>,
+    connections: NonZeroUsize,
 }
 
 /// An exit code and a sentence. 2 means that the command line has to change, 1 that something else has.
@@ -89,6 +110,15 @@ fn options(args: Args) -> Result<Options, String> {
     let [peer, port, folder] = &args.operands[..] else { unreachable!("the table asks for three") };
     let peer = peer.to_string_lossy();
     let port = port.to_string_lossy();
+    let connections = match args.value::<String>("--connections")? {
+        None => limits::SOURCE_CONNECTIONS,
+        Some(text) => {
+            let range = limits::SOURCE_CONNECTIONS_RANGE;
+            let number = text.parse().ok().filter(|number: &NonZeroUsize| range.contains(&number.get()));
+            let (least, most) = (range.start(), range.end());
+            number.ok_or_else(|| format!("--connections {text}: a `get` opens {least} to {most} connections"))?
+        }
+    };
     Ok(Options {
         peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
@@ -100,12 +130,15 @@ fn options(args: Args) -> Result<Options, String> {
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         advertise: args.value("--advertise")?,
         zone: args.value("--zone")?.unwrap_or_default(),
+        upload_limit: args.value("--upload-limit")?,
+        download_limit: args.value("--download-limit")?,
+        connections,
     })
 }
 
 /// Serves until something ends it; the exit code.
 fn run(options: Options) -> Result<u8, Failure> {
-    let Options { peer, port, folder, tracker, bind, advertise, zone } = options;
+    let Options { peer, port, folder, tracker, bind, advertise, zone, .. } = options;
     let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
 
     let place = if port == 0 { String::new() } else { format!(" on port {port}") };
@@ -120,7 +153,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
     let downloads = Downloads::default();
     let status = Status { peer: peer.to_string(), is_joined };
-    let http = Http::serve(listener, share.clone(), downloads.clone(), status).map_err(system)?;
+    let limit = options.upload_limit.map(Throttle::new);
+    let http = Http::serve(listener, share.clone(), downloads.clone(), status, limit).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
 
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
@@ -130,7 +164,7 @@ fn run(options: Options) -> Result<u8, Failure> {
         tracker,
         peer: peer.clone(),
         port,
-        zone,
+        zone: zone.clone(),
         bind,
         advertise,
         share: share.clone(),
@@ -140,7 +174,10 @@ fn run(options: Options) -> Result<u8, Failure> {
     let _ = known.set(link.clone());
 
     console::report_hashing(share.clone()).map_err(system)?;
-    let console = Console::new(share, link.clone(), downloads, peer);
+    let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit);
+    let finder = Arc::new(link.clone());
+    let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
+    let console = Console::new(share, link.clone(), getter);
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {

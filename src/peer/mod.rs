@@ -5,3 +5,4 @@ pub mod http;
 pub mod link;
 pub mod share;
 pub mod swarm;
+pub mod throttle;

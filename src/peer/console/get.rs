@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use crate::{
     peer::{
         link::{Found, Link, LinkError, Source},
         share::{Entry, Lookup},
-        swarm::{Fetcher, Finder, Getter, Report},
+        swarm::{Finder, Report},
     },
     say,
 };
@@ -32,14 +31,13 @@ impl Console {
                 let Some(path) = target.or(path) else {
                     return self.fail(format_args!("{what} has no name: give a path, as in `get {what} notes.txt`"));
                 };
-                if let Err(error) = self.fetch(&id, &path, &Fetcher::default()) {
+                if let Err(error) = self.fetch(&id, &path) {
                     self.fail(error);
                 }
             }
             Ok(Wanted::Matches(matches, more)) => {
-                let fetcher = Fetcher::default();
                 for (path, rows) in matches {
-                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path, &fetcher));
+                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path));
                     if let Err(error) = done {
                         self.fail(error);
                     }
@@ -55,7 +53,7 @@ impl Console {
     }
 
     /// Brings a content to a path, and prints the result.
-    fn fetch(&mut self, id: &ContentId, path: &SharePath, fetcher: &Fetcher) -> Result<(), String> {
+    fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
         let size = match self.what_stands_at(path) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 say(format_args!("{path} is here already"));
@@ -69,14 +67,7 @@ impl Console {
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
-                let getter = Getter {
-                    share: self.share.clone(),
-                    downloads: self.downloads.clone(),
-                    peer: self.peer.clone(),
-                    finder: Arc::new(self.link.clone()),
-                    fetcher: fetcher.clone(),
-                };
-                let report = getter.get(id, path, &meter).map_err(|error| format!("{path}: {error}"))?;
+                let report = self.getter.get(id, path, &meter).map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));
                 // So that whatever a script does next finds this peer among the sources.
                 self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));

@@ -16,8 +16,7 @@ use std::{
 
 use crate::{
     limits,
-    name::PeerId,
-    peer::{link::Link, share::Share, swarm::partial::Downloads},
+    peer::{link::Link, share::Share, swarm::Getter},
     say,
 };
 
@@ -25,8 +24,7 @@ use crate::{
 pub struct Console {
     share: Share,
     link: Link,
-    downloads: Downloads,
-    peer: PeerId,
+    getter: Getter,
     /// Some command has failed.
     failed: bool,
     /// The first command has waited for the swarm to know this peer.
@@ -40,9 +38,9 @@ enum Next {
 }
 
 impl Console {
-    /// A console of the peer `peer`.
-    pub fn new(share: Share, link: Link, downloads: Downloads, peer: PeerId) -> Self {
-        Self { share, link, downloads, peer, failed: false, settled: false }
+    /// A console of the peer that has these; `get` is `getter`'s.
+    pub fn new(share: Share, link: Link, getter: Getter) -> Self {
+        Self { share, link, getter, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

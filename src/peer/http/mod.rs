@@ -13,6 +13,7 @@ use std::{
 use super::{
     share::{Entry, Share},
     swarm::partial::Downloads,
+    throttle::Throttle,
 };
 use door::{Desk, Door};
 use routes::{Asking, Routes};
@@ -45,12 +46,19 @@ pub struct Http {
 }
 
 impl Http {
-    /// Serves `share`, and what `downloads` have gained, to whoever connects to `listener`.
+    /// Serves `share`, and what `downloads` have gained, to whoever connects to `listener`: files no
+    /// faster than `limit`.
     ///
     /// # Errors
     /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's
     /// private folder.
-    pub fn serve(listener: TcpListener, share: Share, downloads: Downloads, status: Status) -> io::Result<Self> {
+    pub fn serve(
+        listener: TcpListener,
+        share: Share,
+        downloads: Downloads,
+        status: Status,
+        limit: Option<Throttle>,
+    ) -> io::Result<Self> {
         let folder = File::open(share.private_folder())?;
         let mut socket = share.private_folder().join("door");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES {
@@ -64,7 +72,8 @@ impl Http {
         let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
-        Ok(Self { door: Door::open(listener, socket.clone(), desk, direct)?, socket, _folder: folder })
+        let door = Door::open(listener, socket.clone(), desk, direct, limit)?;
+        Ok(Self { door, socket, _folder: folder })
     }
 
     /// Accepts nothing more, and lets what is being served come to its end, until `deadline`.

@@ -17,6 +17,7 @@ use super::fetch::FetchError;
 use crate::{
     content::{ContentId, Pieces},
     limits,
+    peer::throttle::Throttle,
 };
 
 /// A connection to a source, opened when it is needed.
@@ -29,8 +30,11 @@ pub(super) struct Connection {
     is_ready: bool,
     /// What was received behind a head.
     buffer: Vec<u8>,
-    /// Bytes a second in which bodies came lately.
+    /// Bytes a second in which bodies came lately, but for what the limit held up.
     pace: f64,
+    limit: Option<Throttle>,
+    /// What the limit has let go and is not here yet.
+    granted: usize,
 }
 
 /// What a source tells of itself.
@@ -57,9 +61,10 @@ struct Head {
 
 impl Connection {
     /// A connection to be, to a source that is left after so long without [`limits::SOURCE_MIN_BYTES`]
-    /// from it.
-    pub(super) fn new(source: SocketAddr, patience: Duration) -> Self {
-        Self { source, patience, stream: None, is_ready: false, buffer: Vec::new(), pace: 0.0 }
+    /// from it. Bodies are read no faster than `limit`.
+    pub(super) fn new(source: SocketAddr, patience: Duration, limit: Option<Throttle>) -> Self {
+        let (stream, buffer) = (None, Vec::new());
+        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0 }
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
@@ -223,6 +228,17 @@ impl Connection {
         Ok(body)
     }
 
+    /// Waits until the limit lets some of `wanted` bytes go: how many, and how long that took.
+    fn grant(&mut self, wanted: usize) -> (usize, Duration) {
+        let Some(limit) = &self.limit else { return (wanted, Duration::ZERO) };
+        let mut waited = Duration::ZERO;
+        if self.granted == 0 {
+            self.granted = wanted.min(limit.portion());
+            waited = limit.wait(self.granted);
+        }
+        (wanted.min(self.granted), waited)
+    }
+
     /// The error for an answer of another status; a short body is read, so that the connection is kept.
     fn refused(&mut self, head: &Head) -> FetchError {
         self.skip(head);
@@ -255,14 +271,22 @@ impl Body<'_> {
         let mut filled = self.connection.buffer.len().min(block.len());
         block[..filled].copy_from_slice(&self.connection.buffer[..filled]);
         self.connection.buffer.drain(..filled);
+        if let Some(limit) = &self.connection.limit {
+            // It came with the head, and counts as the rest does.
+            limit.wait(filled);
+        }
         let (began, first) = (Instant::now(), filled);
+        let mut held_up = Duration::ZERO;
         while filled < block.len() {
-            self.doze(block.len() - filled);
+            let (room, waited) = self.connection.grant(block.len() - filled);
+            held_up += waited;
+            self.doze(room);
             let asked = Instant::now();
-            match self.connection.stream()?.read(&mut block[filled..]) {
+            match self.connection.stream()?.read(&mut block[filled..filled + room]) {
                 Ok(0) => return Err(FetchError::Short { missing: self.missing - filled as u64 }),
                 Ok(read) => {
                     filled += read;
+                    self.connection.granted = self.connection.granted.saturating_sub(read);
                     self.pace.step(read as u64, asked.elapsed())?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -270,7 +294,7 @@ impl Body<'_> {
             }
         }
         if filled > first {
-            let pace = (filled - first) as f64 / began.elapsed().as_secs_f64().max(1e-6);
+            let pace = (filled - first) as f64 / began.elapsed().saturating_sub(held_up).as_secs_f64().max(1e-6);
             let before = &mut self.connection.pace;
             *before = if *before == 0.0 { pace } else { *before * 0.7 + pace * 0.3 };
         }

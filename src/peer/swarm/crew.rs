@@ -10,15 +10,18 @@ use std::{
 };
 
 use super::{
+    border::Whence,
+    budget::{Part, Place},
     connection::{Body, Connection, News},
     fetch::{FetchError, Fetcher},
+    get::Getter,
     partial::Running,
     plan::{Ask, Plan, SourceId},
 };
 use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
-    name::PeerId,
+    name::{PeerId, Zone},
     peer::{link::Source, share::Partial},
 };
 
@@ -31,6 +34,10 @@ pub(super) struct Crew {
     file: RwLock<Option<Partial>>,
     running: Running,
     fetcher: Fetcher,
+    /// Its part of the peer's connections.
+    part: Part,
+    /// The own zone.
+    zone: Zone,
     began: Instant,
     state: Mutex<State>,
     /// Something has happened that those who wait should look at.
@@ -43,6 +50,8 @@ struct State {
     sources: Vec<Known>,
     /// Threads at work, and so connections.
     workers: usize,
+    /// The source that is given a connection first.
+    first: SourceId,
     fetched: u64,
     scouted: u32,
     /// Why the own disk ended it.
@@ -92,31 +101,35 @@ impl From<FetchError> for Failure {
 impl Crew {
     /// A crew without anybody yet. `held` are the pieces that are in `file` and verified.
     pub(super) fn new(
+        getter: &Getter,
         id: ContentId,
         pieces: Pieces,
         list: PieceList,
         file: Partial,
         running: Running,
-        fetcher: Fetcher,
         held: &[usize],
     ) -> Arc<Self> {
         let mut random = [0; 8];
         // Without randomness the choice is worse, and still right.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-        let mut plan = Plan::new(pieces.count(), pieces.length(), u64::from_ne_bytes(random));
+        let mut plan = Plan::new(pieces.count(), pieces.length(), tag(&getter.peer), u64::from_ne_bytes(random));
+        getter.fetcher.rate().inspect(|rate| plan.limit(*rate));
         for &piece in held {
             plan.gained(piece);
         }
         let sources = Vec::new();
-        let (workers, fetched, scouted) = (0, 0, 0);
-        let state = State { plan, sources, workers, fetched, scouted, broken: None, is_over: false, notes: Vec::new() };
+        let (workers, first, fetched, scouted) = (0, 0, 0, 0);
+        let (broken, notes) = (None, Vec::new());
+        let state = State { plan, sources, workers, first, fetched, scouted, broken, is_over: false, notes };
         Arc::new(Self {
             id,
             pieces,
             list,
             file: RwLock::new(Some(file)),
             running,
-            fetcher,
+            part: getter.fetcher.part(),
+            fetcher: getter.fetcher.clone(),
+            zone: getter.zone.clone(),
             began: Instant::now(),
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -135,10 +148,13 @@ impl Crew {
             if known.is_some() || source.size != self.pieces.size() {
                 continue;
             }
+            let is_far = self.zone != Zone::default() && source.zone != self.zone;
+            let whence = Whence { is_far, tag: tag(&source.peer) };
+            let now = self.began.elapsed();
             if source.is_partial {
-                state.plan.add_partial()
+                state.plan.add_partial(whence, now)
             } else {
-                state.plan.add_whole()
+                state.plan.add_whole(whence, now)
             };
             state.sources.push(Known { source, workers: 0, was_of_use: false, failure: None });
         }
@@ -172,15 +188,21 @@ impl Crew {
         self.add(found);
     }
 
-    /// Starts a thread for every connection that the plan wants and that is not there.
+    /// Starts a thread for every connection that the plan wants and that is not there, as far as the part
+    /// of this download goes: no source has two before each has one.
     pub(super) fn man(self: &Arc<Self>) {
         let mut state = self.lock();
-        for source in 0..state.sources.len() {
-            let depth = if state.plan.is_gone(source) { 0 } else { state.plan.depth(source, self.began.elapsed()) };
-            while state.sources[source].workers < depth && state.workers < limits::SOURCE_CONNECTIONS {
-                let nth = state.sources[source].workers;
+        let (first, count) = (state.first, state.sources.len());
+        let now = self.began.elapsed();
+        for nth in 0..limits::SOURCE_DEPTH {
+            for source in (first..count).chain(0..first) {
+                let depth = if state.plan.is_gone(source) { 0 } else { state.plan.depth(source, now) };
+                if state.sources[source].workers != nth || nth >= depth {
+                    continue;
+                }
+                let Some(place) = self.part.place() else { return };
                 let crew = Arc::clone(self);
-                let work = move || crew.work(source, nth);
+                let work = move || crew.work(source, nth, place);
                 let builder = thread::Builder::new().name("fetch".into()).stack_size(limits::CONNECTION_STACK);
                 if builder.spawn(work).is_err() {
                     return;
@@ -238,11 +260,13 @@ impl Crew {
     }
 
     /// The life of a connection.
-    fn work(self: Arc<Self>, source: SourceId, nth: usize) {
+    fn work(self: Arc<Self>, source: SourceId, nth: usize, _place: Place) {
         let address = self.lock().sources[source].source.address;
         let mut connection = self.fetcher.connection(address);
         let mut buffer = vec![0; self.pieces.length().min(limits::BUFFERED_BYTES) as usize];
-        while let Some((ask, since)) = self.next(source, nth) {
+        let mut is_idle = false;
+        while let Some((ask, since)) = self.next(source, nth, is_idle) {
+            is_idle = ask == Ask::News;
             let began = Instant::now();
             let result = self.ask(source, &mut connection, &ask, since, &mut buffer);
             let took = began.elapsed();
@@ -251,7 +275,7 @@ impl Crew {
                 (Ask::News, _) | (_, Err(_)) => 0,
                 (_, Ok(bytes)) => *bytes,
             };
-            state.plan.answered(source, &ask, bytes, took);
+            state.plan.answered(source, &ask, bytes, took, self.began.elapsed());
             match result {
                 Ok(_) | Err(Failure::Over) => {}
                 Err(Failure::Disk(error)) => state.broken = Some(error),
@@ -274,9 +298,6 @@ impl Crew {
                 self.changed.notify_all();
             }
         }
-        let mut state = self.lock();
-        state.sources[source].workers -= 1;
-        state.workers -= 1;
     }
 
     fn let_go(&self, state: &mut State, source: SourceId, what: String) {
@@ -291,19 +312,28 @@ impl Crew {
         self.changed.notify_all();
     }
 
-    /// Waits for something to ask; none when there will be nothing more for this connection.
-    fn next(&self, source: SourceId, nth: usize) -> Option<(Ask, usize)> {
+    /// Waits for something to ask; none when there will be nothing more for this connection, which then
+    /// no longer counts. `is_idle` when the last that it asked for was news.
+    fn next(&self, source: SourceId, nth: usize, is_idle: bool) -> Option<(Ask, usize)> {
         let mut state = self.lock();
         loop {
             // The last of several connections goes when the backlog is worked off.
-            let is_extra = nth > 0
-                && nth + 1 == state.sources[source].workers
-                && state.plan.depth(source, self.began.elapsed()) <= nth;
-            if state.is_over || is_extra {
-                return None;
+            let now = self.began.elapsed();
+            let is_extra = nth > 0 && nth + 1 == state.sources[source].workers && state.plan.depth(source, now) <= nth;
+            if state.is_over || is_extra || self.part.is_exceeded(state.workers) {
+                break;
             }
-            match state.plan.next(source, self.began.elapsed()) {
-                Ask::Over => return None,
+            match state.plan.next(source, now) {
+                Ask::Over => break,
+                Ask::Nothing(_) if self.is_wanted_elsewhere(&state) => {
+                    state.first = source + 1;
+                    break;
+                }
+                Ask::News if is_idle && self.is_wanted_elsewhere(&state) => {
+                    state.plan.answered(source, &Ask::News, 0, Duration::ZERO, self.began.elapsed());
+                    state.first = source + 1;
+                    break;
+                }
                 Ask::Nothing(wait) => {
                     let wait = wait.min(Duration::from_secs(1));
                     state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -314,6 +344,16 @@ impl Crew {
                 }
             }
         }
+        state.sources[source].workers -= 1;
+        state.workers -= 1;
+        None
+    }
+
+    /// Whether some source waits for a connection, and there is none to be had.
+    fn is_wanted_elsewhere(&self, state: &State) -> bool {
+        let mut sources = state.sources.iter().enumerate();
+        let is_waiting = sources.any(|(source, known)| known.workers == 0 && !state.plan.is_gone(source));
+        is_waiting && !self.part.has_room(state.workers)
     }
 
     /// Asks, and takes what comes; the bytes that came.
@@ -359,8 +399,8 @@ impl Crew {
     fn hear(&self, source: SourceId, news: News) {
         let mut state = self.lock();
         match news {
-            News::Whole => state.plan.is_whole(source),
-            News::Gained(pieces, count) => state.plan.news(source, &pieces, count),
+            News::Whole => state.plan.is_whole(source, self.began.elapsed()),
+            News::Gained(pieces, count) => state.plan.news(source, &pieces, count, self.began.elapsed()),
         }
     }
 
@@ -412,4 +452,9 @@ impl Crew {
             None => Err(Failure::Over),
         }
     }
+}
+
+/// What the plan knows of a peer's id; see [`Whence::tag`].
+fn tag(peer: &PeerId) -> u64 {
+    ContentId::of(peer.as_str().as_bytes()).bytes().iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }

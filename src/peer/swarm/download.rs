@@ -52,7 +52,7 @@ impl Getter {
                 .collect()));
         }
         let here = held.len() as u64 * pieces.length();
-        let crew = Crew::new(*id, pieces, list, file, running, self.fetcher.clone(), &held);
+        let crew = Crew::new(self, *id, pieces, list, file, running, &held);
         crew.add(sources);
         scout.go(&crew)?;
         // How often the scout had come back when the last source was gone.

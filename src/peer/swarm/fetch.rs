@@ -1,18 +1,23 @@
 //! Piece lists, and what can go wrong with a source: the only ureq code.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use ureq::{Agent, Timeout};
 
-use super::connection::Connection;
-use crate::{content::ContentId, limits};
+use super::{
+    budget::{Budget, Part},
+    connection::Connection,
+};
+use crate::{content::ContentId, limits, peer::throttle::Throttle, rate::Rate};
 
-/// A client for sources. Connections are kept for the next request until the last clone is dropped.
+/// A client for sources. All its clones together keep to a number of connections, and to a rate.
 #[derive(Clone)]
 pub struct Fetcher {
     agent: Agent,
     /// How long a source may send nothing, or too little.
     patience: Duration,
+    budget: Budget,
+    limit: Option<Throttle>,
 }
 
 /// What went wrong with a source; shown as the end of a sentence that begins with its name.
@@ -53,15 +58,14 @@ impl fmt::Display for FetchError {
 
 impl std::error::Error for FetchError {}
 
-impl Default for Fetcher {
-    fn default() -> Self {
-        Self::new(limits::SOURCE_STALL_TIME)
-    }
-}
-
 impl Fetcher {
-    /// A client that leaves a source after so long without [`limits::SOURCE_MIN_BYTES`] from it.
-    pub fn new(patience: Duration) -> Self {
+    /// A client that leaves a source after so long without [`limits::SOURCE_MIN_BYTES`] from it. It opens
+    /// so many connections at most, and receives no faster than `rate`; with a low one it opens fewer.
+    pub fn new(patience: Duration, connections: NonZeroUsize, rate: Option<Rate>) -> Self {
+        let fed = rate.map_or(u64::MAX, |rate| rate.bytes() / limits::RATE_OF_CONNECTION);
+        let fed = NonZeroUsize::new(usize::try_from(fed).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN);
+        let budget = Budget::new(connections.min(fed));
+        let limit = rate.map(Throttle::new);
         let config = Agent::config_builder()
             // From the environment otherwise; bytes between peers go straight.
             .proxy(None)
@@ -70,8 +74,9 @@ impl Fetcher {
             .accept_encoding("identity")
             .user_agent(concat!("enjambre/", env!("CARGO_PKG_VERSION")))
             .max_response_header_size(limits::SOURCE_HEAD_BYTES)
-            .max_idle_connections(limits::SOURCE_CONNECTIONS)
-            .max_idle_connections_per_host(limits::SOURCE_DEPTH)
+            // A kept one would be open beside those that are counted.
+            .max_idle_connections(0)
+            .max_idle_connections_per_host(0)
             .input_buffer_size(limits::BLOCK_BYTES)
             .output_buffer_size(limits::SOURCE_HEAD_BYTES)
             .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
@@ -80,7 +85,7 @@ impl Fetcher {
             .timeout_recv_body(Some(patience * limits::PIECE_LIST_PATIENCE))
             .timeout_per_write(Some(patience))
             .build();
-        Self { agent: config.into(), patience }
+        Self { agent: config.into(), patience, budget, limit }
     }
 
     /// The piece list of a content in binary form, which must have `length` bytes. With `patience` it is
@@ -95,6 +100,12 @@ impl Fetcher {
         length: usize,
         patience: Option<Duration>,
     ) -> Result<Vec<u8>, FetchError> {
+        let part = self.budget.part();
+        let _place = part.place();
+        if let Some(limit) = &self.limit {
+            // Before it is asked for, so that the waiting is not taken for the source's.
+            limit.wait(length);
+        }
         let request = self.agent.get(format!("http://{source}/content/{id}/pieces"));
         let mut response = request.config().timeout_global(patience).build().call()?;
         if response.status() != 200 {
@@ -110,7 +121,17 @@ impl Fetcher {
 
     /// A connection for pieces of a content and the news of it.
     pub(super) fn connection(&self, source: SocketAddr) -> Connection {
-        Connection::new(source, self.patience)
+        Connection::new(source, self.patience, self.limit.clone())
+    }
+
+    /// The part that one download more has of all connections.
+    pub(super) fn part(&self) -> Part {
+        self.budget.part()
+    }
+
+    /// How fast it may receive.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.limit.as_ref().map(Throttle::rate)
     }
 }
 

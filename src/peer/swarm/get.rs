@@ -12,7 +12,7 @@ use super::{crew::Crew, fetch::Fetcher, partial::Downloads};
 use crate::{
     content::ContentId,
     limits,
-    name::{PeerId, SharePath},
+    name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
         share::{Entry, Partial, PublishError, Share, SharedFile, Staged},
@@ -28,6 +28,8 @@ pub struct Getter {
     pub downloads: Downloads,
     /// The own id: never a source.
     pub peer: PeerId,
+    /// The own zone: sources there come first.
+    pub zone: Zone,
     /// Finds sources.
     pub finder: Arc<dyn Finder>,
     /// Talks to sources.

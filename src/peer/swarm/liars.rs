@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    num::NonZeroUsize,
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicU32},
@@ -17,6 +18,7 @@ use blake3::hazmat::{Mode, merge_subtrees_non_root};
 use super::{Fetcher, Finder, GetError, Getter, Report, Watch, partial::Downloads};
 use crate::{
     content::{ContentId, PieceHasher},
+    limits,
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
@@ -150,6 +152,12 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
         if head[0].contains("/fresh") {
             // An ordinary web server, which leaves the choice to others.
             write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok()?;
+            continue;
+        }
+        if head[0].contains("/have") {
+            // One that downloads too, and has nothing yet.
+            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Have: 0/8\r\nContent-Length: 0\r\n\r\n").ok()?;
+            thread::sleep(Duration::from_millis(20));
             continue;
         }
         let range = head.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
@@ -288,13 +296,25 @@ fn get_seen_by(
     path: &str,
     sources: &[Source],
 ) -> (Result<Report, GetError>, Vec<String>) {
+    get_by(&Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None), downloads, home, id, path, sources)
+}
+
+fn get_by(
+    fetcher: &Fetcher,
+    downloads: &Downloads,
+    home: &Home,
+    id: &ContentId,
+    path: &str,
+    sources: &[Source],
+) -> (Result<Report, GetError>, Vec<String>) {
     let notes = Notes::default();
     let getter = Getter {
         share: home.share.clone(),
         downloads: downloads.clone(),
         peer: "me".parse().unwrap(),
+        zone: Zone::default(),
         finder: Arc::new(Only(sources.to_vec())),
-        fetcher: Fetcher::new(PATIENCE),
+        fetcher: fetcher.clone(),
     };
     let result = getter.get(id, &path.parse().unwrap(), &notes);
     (result, notes.0.into_inner().unwrap())
@@ -467,4 +487,23 @@ fn a_content_that_nobody_has_is_an_error_that_says_so() {
     let me = Peer::start(Manner::Honest, b"");
     let error = get(&home, &ContentId::of(b"x"), "a", &[source("me", &me, 1)]).0.unwrap_err();
     assert!(matches!(error, GetError::NoSource), "{error}");
+}
+
+#[test]
+fn the_only_connection_stays_with_no_source_that_has_nothing_of_use() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let (done, is_done) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let honest = source("honest", &Peer::start(Manner::Honest, &content), SIZE);
+        for (manner, is_partial) in [(Manner::Honest, true), (Manner::Busy, false), (Manner::Hangs, false)] {
+            let home = Home::new();
+            let idler = Source { is_partial, ..source("idler", &Peer::start(manner, &content), SIZE) };
+            let fetcher = Fetcher::new(PATIENCE, NonZeroUsize::MIN, None);
+            let (result, _) = get_by(&fetcher, &Downloads::default(), &home, &id, "a", &[idler, honest.clone()]);
+            assert_eq!(result.unwrap().sources, ["honest".parse().unwrap()], "{manner:?}");
+        }
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(30)).expect("it ends");
 }

@@ -1,9 +1,11 @@
 //! Downloads: from whom, which piece, and what is here already.
 
+pub mod border;
 pub mod fresh;
 pub mod partial;
 pub mod plan;
 
+mod budget;
 mod connection;
 mod crew;
 mod download;

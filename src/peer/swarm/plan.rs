@@ -11,7 +11,8 @@
 
 use std::{ops::Range, time::Duration};
 
-use crate::limits;
+use super::border::{Border, Whence};
+use crate::{content::Bitmap, limits, rate::Rate};
 
 /// The number of a source in a plan.
 pub type SourceId = usize;
@@ -33,18 +34,24 @@ pub enum Ask {
 
 /// A download's state: what is here, what is in flight, and who holds what.
 pub struct Plan {
-    held: Bits,
+    held: Bitmap,
     missing: usize,
-    in_flight: Bits,
+    in_flight: Bitmap,
     /// Requests in flight, oldest first.
     requests: Vec<Request>,
     sources: Vec<Source>,
     /// How many partial sources hold a piece.
     holders: Vec<u16>,
     /// The pieces that any of them holds.
-    spread: Bits,
+    spread: Bitmap,
+    /// The pieces that somebody in the own zone has brought in. What a seed there holds is not, since the
+    /// whole crowd wants it of that one: a piece that it gave to another zone comes back from there.
+    inside: Bitmap,
+    border: Border,
     /// Bytes in a piece.
     length: u64,
+    /// What late means in the endgame.
+    patience: Duration,
     random: u64,
 }
 
@@ -57,6 +64,7 @@ struct Request {
 struct Source {
     /// None for a source that is gone.
     holds: Option<Holds>,
+    is_far: bool,
     /// When it may have pieces again that nobody was given.
     fresh_from: Duration,
     in_flight: usize,
@@ -68,26 +76,40 @@ struct Source {
     resting_until: Duration,
 }
 
+impl Source {
+    fn is_whole(&self) -> bool {
+        matches!(self.holds, Some(Holds::All))
+    }
+}
+
 enum Holds {
     All,
-    These(Bits),
+    These(Bitmap),
 }
 
 impl Plan {
-    /// A plan for a content of `count` pieces of `length` bytes, of which nothing is here. `random`
-    /// seeds its choices.
-    pub fn new(count: usize, length: u64, random: u64) -> Self {
+    /// A plan for a content of `count` pieces of `length` bytes, of which nothing is here. `tag` is the own
+    /// peer's (see [`Whence::tag`]), `random` seeds its choices.
+    pub fn new(count: usize, length: u64, tag: u64, random: u64) -> Self {
         Self {
-            held: Bits::new(count),
+            held: Bitmap::new(count),
             missing: count,
-            in_flight: Bits::new(count),
+            in_flight: Bitmap::new(count),
             requests: Vec::new(),
             sources: Vec::new(),
             holders: vec![0; count],
-            spread: Bits::new(count),
+            spread: Bitmap::new(count),
+            inside: Bitmap::new(count),
+            border: Border::new(count, tag),
             length,
+            patience: limits::ENDGAME_PATIENCE,
             random: random | 1,
         }
+    }
+
+    /// Bytes come this fast at most, whoever sends them: what all the last pieces take then is not late.
+    pub fn limit(&mut self, rate: Rate) {
+        self.patience = self.patience.max(rate.time(self.length * limits::ENDGAME_PIECES as u64));
     }
 
     /// Takes note that a piece is here and verified. False when it was here before.
@@ -108,19 +130,28 @@ impl Plan {
     }
 
     /// Takes up a source that holds nothing yet, as far as is known.
-    pub fn add_partial(&mut self) -> SourceId {
-        let count = self.holders.len();
-        self.add(Holds::These(Bits::new(count)))
+    pub fn add_partial(&mut self, whence: Whence, now: Duration) -> SourceId {
+        let source = self.add(Holds::These(Bitmap::new(self.held.count())), whence, now);
+        if !whence.is_far {
+            self.border.add(source, whence.tag);
+        }
+        source
     }
 
     /// Takes up a source that holds everything.
-    pub fn add_whole(&mut self) -> SourceId {
-        self.add(Holds::All)
+    pub fn add_whole(&mut self, whence: Whence, now: Duration) -> SourceId {
+        let source = self.add(Holds::All, whence, now);
+        self.note_all(source, now);
+        source
     }
 
-    fn add(&mut self, holds: Holds) -> SourceId {
+    fn add(&mut self, holds: Holds, Whence { is_far, .. }: Whence, now: Duration) -> SourceId {
+        if !is_far {
+            self.border.heard(now);
+        }
         self.sources.push(Source {
             holds: Some(holds),
+            is_far,
             fresh_from: Duration::ZERO,
             in_flight: 0,
             pace: None,
@@ -131,15 +162,33 @@ impl Plan {
         self.sources.len() - 1
     }
 
+    /// Takes note, at the border, of a source that holds everything.
+    fn note_all(&mut self, source: SourceId, now: Duration) {
+        if self.sources[source].is_far {
+            (0..self.held.count()).for_each(|piece| self.border.seen(piece, now));
+        }
+        self.border.remove(source);
+    }
+
     /// Lets a source go; its requests are over.
     pub fn remove(&mut self, source: SourceId) {
         if let Some(Holds::These(pieces)) = self.sources[source].holds.take() {
             self.no_longer_hold(&pieces);
         }
+        self.border.remove(source);
+        let mut inside = Bitmap::new(self.held.count());
+        for source in self.sources.iter().filter(|source| !source.is_far) {
+            match &source.holds {
+                Some(Holds::All) if source.heard > 0 => inside.extend(0..self.held.count()),
+                Some(Holds::These(pieces)) => pieces.ones().for_each(|piece| inside.extend(piece..piece + 1)),
+                _ => {}
+            }
+        }
+        self.inside = inside;
     }
 
     /// One partial source less holds these.
-    fn no_longer_hold(&mut self, pieces: &Bits) {
+    fn no_longer_hold(&mut self, pieces: &Bitmap) {
         for piece in pieces.ones() {
             self.holders[piece] -= 1;
             if self.holders[piece] == 0 {
@@ -164,7 +213,7 @@ impl Plan {
     }
 
     /// A source has told of pieces that it gained, and that it has `count` in all.
-    pub fn news(&mut self, source: SourceId, pieces: &[usize], count: usize) {
+    pub fn news(&mut self, source: SourceId, pieces: &[usize], count: usize, now: Duration) {
         let known = &mut self.sources[source];
         known.heard = count;
         let Some(Holds::These(holds)) = &mut known.holds else { return };
@@ -172,16 +221,25 @@ impl Plan {
             if piece < self.holders.len() && holds.set(piece) {
                 self.holders[piece] += 1;
                 self.spread.set(piece);
+                if known.is_far {
+                    self.border.seen(piece, now);
+                } else {
+                    self.inside.set(piece);
+                }
             }
         }
     }
 
     /// A source has told that it holds everything.
-    pub fn is_whole(&mut self, source: SourceId) {
+    pub fn is_whole(&mut self, source: SourceId, now: Duration) {
         if matches!(self.sources[source].holds, Some(Holds::These(_)))
             && let Some(Holds::These(pieces)) = self.sources[source].holds.replace(Holds::All)
         {
             self.no_longer_hold(&pieces);
+            self.note_all(source, now);
+            if !self.sources[source].is_far {
+                self.inside.extend(0..self.held.count());
+            }
         }
     }
 
@@ -201,7 +259,7 @@ impl Plan {
             // asks for much.
             return (limits::FRESH_WAITING / (1 + self.partial())).clamp(1, limits::SOURCE_DEPTH);
         }
-        let useful = self.useful(source);
+        let useful = self.useful(source, now);
         if useful <= limits::SOURCE_BACKLOG {
             return 1;
         }
@@ -218,12 +276,26 @@ impl Plan {
     /// that nobody else is known to hold.
     fn may_have_fresh(&self, source: SourceId, now: Duration) -> bool {
         let known = &self.sources[source];
-        matches!(known.holds, Some(Holds::All)) && known.fresh_from <= now && self.unspread().any(|word| word != 0)
+        known.is_whole()
+            && known.fresh_from <= now
+            && !(self.is_seed_outside(source, now) && self.has_seed_inside())
+            && self.unspread().any(|word| word != 0)
+    }
+
+    /// Whether a source is outside the own zone and holds everything, while those inside bring something.
+    fn is_seed_outside(&self, source: SourceId, now: Duration) -> bool {
+        let source = &self.sources[source];
+        source.is_far && source.is_whole() && !self.border.is_quiet(now)
+    }
+
+    /// Whether a source inside the own zone holds everything.
+    fn has_seed_inside(&self) -> bool {
+        self.sources.iter().any(|source| !source.is_far && source.is_whole())
     }
 
     /// Pieces that are neither here nor in flight, and that no partial source is known to hold.
     fn unspread(&self) -> impl Iterator<Item = u64> + '_ {
-        self.wanted(&Holds::All).zip(&self.spread.words).map(|(wanted, spread)| wanted & !spread)
+        self.wanted(&Holds::All).zip(self.spread.words()).map(|(wanted, spread)| wanted & !spread)
     }
 
     /// Others that download it too.
@@ -231,19 +303,26 @@ impl Plan {
         self.sources.iter().filter(|source| matches!(source.holds, Some(Holds::These(_)))).count()
     }
 
-    /// Pieces that a source holds, and that are neither here nor in flight.
-    fn useful(&self, source: SourceId) -> usize {
-        match &self.sources[source].holds {
-            None => 0,
-            Some(holds) => self.wanted(holds).map(|word| word.count_ones() as usize).sum(),
-        }
+    /// How many pieces a source is good for now.
+    fn useful(&self, source: SourceId, now: Duration) -> usize {
+        self.good_for(source, now).map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Pieces that a source holds, that are neither here nor in flight, and that may be fetched where it is.
+    fn good_for(&self, source: SourceId, now: Duration) -> impl Iterator<Item = u64> + '_ {
+        let Source { holds, is_far, .. } = &self.sources[source];
+        // A crowd inside asks such a one for what is fresh, and the rest of those who have brought it in.
+        let is_shut = self.is_seed_outside(source, now) && (self.has_seed_inside() || !self.border.is_empty());
+        let holds = holds.iter().filter(move |_| !is_shut);
+        let wanted = holds.flat_map(|holds| self.wanted(holds)).enumerate();
+        wanted.map(move |(at, word)| if *is_far { self.border.open(at, word, &self.inside, now) } else { word })
     }
 
     fn wanted<'a>(&'a self, holds: &'a Holds) -> impl Iterator<Item = u64> + 'a {
-        let taken = self.held.words.iter().zip(&self.in_flight.words).map(|(held, in_flight)| held | in_flight);
+        let taken = self.held.words().iter().zip(self.in_flight.words()).map(|(held, in_flight)| held | in_flight);
         taken.enumerate().map(move |(at, taken)| match holds {
             Holds::All => !taken & self.held.mask(at),
-            Holds::These(bits) => !taken & bits.words[at],
+            Holds::These(bits) => !taken & bits.words()[at],
         })
     }
 
@@ -272,9 +351,10 @@ impl Plan {
             return Ask::Fresh(runs);
         }
         let is_whole = matches!(holds, Holds::All);
-        let choice = if is_alone { self.first(source) } else { self.rarest(source) };
+        let good = Bitmap::of_words(self.good_for(source, now), self.held.count());
+        let choice = if is_alone { good.next(0) } else { self.rarest(&good) };
         let pieces = match choice {
-            Some(piece) => self.stretch(source, piece, run),
+            Some(first) => stretch(&good, first, run),
             None => match self.overdue(source, now) {
                 Some(piece) => piece..piece + 1,
                 None if is_whole => return Ask::Nothing(limits::SOURCE_PAUSE),
@@ -312,13 +392,13 @@ impl Plan {
     /// Runs of at most `most` pieces for a seed to choose among, by chance out of those that have not
     /// spread, of which there are some. No two overlap.
     fn choice(&mut self, most: usize) -> Vec<Range<usize>> {
-        let mut free = Bits { words: self.unspread().collect(), count: self.held.count };
+        let mut free = Bitmap::of_words(self.unspread(), self.held.count());
         let mut runs = Vec::with_capacity(limits::FRESH_RUNS);
         while runs.len() < limits::FRESH_RUNS {
             self.random = shuffle(self.random);
-            let from = (self.random % free.count as u64) as usize;
+            let from = (self.random % free.count() as u64) as usize;
             let Some(first) = free.next(from).or_else(|| free.next(0)) else { break };
-            let run = first..first + (first..free.count).take(most).take_while(|&piece| free.get(piece)).count();
+            let run = stretch(&free, first, most);
             run.clone().for_each(|piece| free.clear(piece));
             runs.push(run);
         }
@@ -332,52 +412,24 @@ impl Plan {
         (bytes / self.length as f64).max(1.0) as usize
     }
 
-    /// The first piece of use at a source.
-    fn first(&self, source: SourceId) -> Option<usize> {
-        let holds = self.sources[source].holds.as_ref()?;
-        let (at, word) = self.wanted(holds).enumerate().find(|(_, word)| *word != 0)?;
-        Some(at * 64 + word.trailing_zeros() as usize)
-    }
-
-    /// A piece that fewest others hold, among those of use at a source; any of them where several are.
-    fn rarest(&mut self, source: SourceId) -> Option<usize> {
-        let holds = self.sources[source].holds.as_ref()?;
+    /// A piece that fewest others hold, among these; any of them where several are.
+    fn rarest(&mut self, good: &Bitmap) -> Option<usize> {
         let (mut fewest, mut ties, mut best) = (u16::MAX, 0_u64, None);
-        let mut random = self.random;
-        for (at, mut word) in self.wanted(holds).enumerate() {
-            while word != 0 {
-                let piece = at * 64 + word.trailing_zeros() as usize;
-                word &= word - 1;
-                let holders = self.holders[piece];
-                if holders < fewest {
-                    (fewest, ties) = (holders, 0);
-                }
-                if holders == fewest {
-                    ties += 1;
-                    random = shuffle(random);
-                    // The n-th of n equals takes the place with a chance of 1/n.
-                    if random.is_multiple_of(ties) {
-                        best = Some(piece);
-                    }
+        for piece in good.ones() {
+            let holders = self.holders[piece];
+            if holders < fewest {
+                (fewest, ties) = (holders, 0);
+            }
+            if holders == fewest {
+                ties += 1;
+                self.random = shuffle(self.random);
+                // The n-th of n equals takes the place with a chance of 1/n.
+                if self.random.is_multiple_of(ties) {
+                    best = Some(piece);
                 }
             }
         }
-        self.random = random;
         best
-    }
-
-    /// The run of at most `most` useful pieces that begins with `first`.
-    fn stretch(&self, source: SourceId, first: usize, most: usize) -> Range<usize> {
-        let Some(holds) = &self.sources[source].holds else { return first..first + 1 };
-        let is_useful = |piece: &usize| {
-            let is_there = match holds {
-                Holds::All => true,
-                Holds::These(bits) => bits.get(*piece),
-            };
-            is_there && !self.held.get(*piece) && !self.in_flight.get(*piece)
-        };
-        let end = self.holders.len().min(first + most);
-        first..first + 1 + (first + 1..end).take_while(is_useful).count()
     }
 
     /// In the endgame, the piece that has been in flight longest elsewhere, at one source only.
@@ -391,9 +443,10 @@ impl Plan {
             Holds::All => true,
             Holds::These(bits) => bits.get(piece),
         };
-        let late = self.requests.iter().filter(|request| {
-            request.source != source && now.saturating_sub(request.since) >= limits::ENDGAME_PATIENCE
-        });
+        let late = self
+            .requests
+            .iter()
+            .filter(|request| request.source != source && now.saturating_sub(request.since) >= self.patience);
         let mut pieces = late.flat_map(|request| request.pieces.clone());
         pieces.find(|&piece| {
             let asked = self.requests.iter().filter(|request| request.pieces.contains(&piece)).count();
@@ -402,10 +455,13 @@ impl Plan {
     }
 
     /// The pieces of a request of `source` are here, or will not come; `bytes` came in `took`.
-    pub fn answered(&mut self, source: SourceId, ask: &Ask, bytes: u64, took: Duration) {
+    pub fn answered(&mut self, source: SourceId, ask: &Ask, bytes: u64, took: Duration, now: Duration) {
         let known = &mut self.sources[source];
         known.in_flight -= 1;
         if bytes > 0 {
+            if !known.is_far {
+                self.border.heard(now);
+            }
             let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
             known.pace = Some(known.pace.map_or(pace, |before| before * 0.7 + pace * 0.3));
             known.failures = 0;
@@ -451,66 +507,16 @@ impl Plan {
     }
 }
 
+/// The run of at most `most` of these pieces that begins with `first`, one of them.
+fn stretch(pieces: &Bitmap, first: usize, most: usize) -> Range<usize> {
+    first..first + (first..pieces.count()).take(most.max(1)).take_while(|&piece| pieces.get(piece)).count()
+}
+
 /// The next of a row of random numbers (xorshift64).
 fn shuffle(mut random: u64) -> u64 {
     random ^= random << 13;
     random ^= random >> 7;
     random ^ random << 17
-}
-
-/// A set of piece numbers.
-struct Bits {
-    words: Vec<u64>,
-    count: usize,
-}
-
-impl Bits {
-    fn new(count: usize) -> Self {
-        Self { words: vec![0; count.div_ceil(64)], count }
-    }
-
-    fn get(&self, at: usize) -> bool {
-        self.words[at / 64] >> (at % 64) & 1 == 1
-    }
-
-    /// True when it was not there.
-    fn set(&mut self, at: usize) -> bool {
-        let is_new = !self.get(at);
-        self.words[at / 64] |= 1 << (at % 64);
-        is_new
-    }
-
-    fn extend(&mut self, pieces: Range<usize>) {
-        for at in pieces {
-            self.set(at);
-        }
-    }
-
-    fn clear(&mut self, at: usize) {
-        self.words[at / 64] &= !(1 << (at % 64));
-    }
-
-    /// The bits of a word that stand for pieces.
-    fn mask(&self, word: usize) -> u64 {
-        match self.count - word * 64 {
-            rest @ 0..64 => (1 << rest) - 1,
-            _ => u64::MAX,
-        }
-    }
-
-    /// The first from `at` on that is there.
-    fn next(&self, at: usize) -> Option<usize> {
-        let rest = self.words.get(at / 64)? >> (at % 64);
-        if rest != 0 {
-            return Some(at + rest.trailing_zeros() as usize);
-        }
-        let (word, bits) = self.words.iter().enumerate().skip(at / 64 + 1).find(|(_, bits)| **bits != 0)?;
-        Some(word * 64 + bits.trailing_zeros() as usize)
-    }
-
-    fn ones(&self) -> impl Iterator<Item = usize> {
-        (0..self.count).filter(|&at| self.get(at))
-    }
 }
 
 #[cfg(test)]
@@ -520,13 +526,13 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1);
 
     fn plan(count: usize) -> Plan {
-        Plan::new(count, 32 << 10, 7)
+        Plan::new(count, 32 << 10, 1, 7)
     }
 
     #[test]
     fn a_piece_in_flight_is_asked_of_nobody_else() {
         let mut plan = plan(100);
-        let (a, b) = (plan.add_whole(), plan.add_whole());
+        let (a, b) = (plan.add_whole(Whence::default(), NOW), plan.add_whole(Whence::default(), NOW));
         let mut seen = Vec::new();
         for round in 0..100 {
             let source = if round % 2 == 0 { a } else { b };
@@ -534,7 +540,7 @@ mod tests {
             let Ask::Pieces(pieces) = ask.clone() else { panic!("{ask:?}") };
             seen.extend(pieces.clone());
             pieces.for_each(|piece| assert!(plan.gained(piece)));
-            plan.answered(source, &ask, 0, NOW);
+            plan.answered(source, &ask, 0, NOW, NOW);
         }
         seen.sort();
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
@@ -544,10 +550,10 @@ mod tests {
     #[test]
     fn the_rarest_piece_comes_first() {
         let mut plan = plan(10);
-        let sources: Vec<_> = (0..3).map(|_| plan.add_partial()).collect();
-        plan.news(sources[0], &[0, 1, 2, 3], 4);
-        plan.news(sources[1], &[0, 1, 2], 3);
-        plan.news(sources[2], &[0, 1], 2);
+        let sources: Vec<_> = (0..3).map(|_| plan.add_partial(Whence::default(), NOW)).collect();
+        plan.news(sources[0], &[0, 1, 2, 3], 4, NOW);
+        plan.news(sources[1], &[0, 1, 2], 3, NOW);
+        plan.news(sources[2], &[0, 1], 2, NOW);
         assert_eq!(plan.next(sources[0], NOW), Ask::Pieces(3..4));
         assert_eq!(plan.next(sources[1], NOW), Ask::Pieces(2..3));
     }
@@ -555,12 +561,12 @@ mod tests {
     #[test]
     fn whoever_has_nothing_of_use_is_asked_for_news_and_a_seed_for_fresh_pieces() {
         let mut plan = plan(10);
-        let partial = plan.add_partial();
+        let partial = plan.add_partial(Whence::default(), NOW);
         assert_eq!(plan.next(partial, NOW), Ask::News);
-        plan.answered(partial, &Ask::News, 0, NOW);
-        plan.news(partial, &[4], 1);
+        plan.answered(partial, &Ask::News, 0, NOW, NOW);
+        plan.news(partial, &[4], 1, NOW);
         assert_eq!(plan.next(partial, NOW), Ask::Pieces(4..5));
-        let seed = plan.add_whole();
+        let seed = plan.add_whole(Whence::default(), NOW);
         let ask = plan.next(seed, NOW);
         let Ask::Fresh(runs) = &ask else { panic!("{ask:?}") };
         let mut offered: Vec<_> = runs.iter().map(|run| (run.start, run.len())).collect();
@@ -568,7 +574,7 @@ mod tests {
         let unspread = [0, 1, 2, 3, 5, 6, 7, 8, 9].map(|piece| (piece, 1));
         assert_eq!(offered, unspread, "what another holds is not for the seed to give");
         plan.nothing_fresh(seed, NOW);
-        plan.answered(seed, &ask, 0, NOW);
+        plan.answered(seed, &ask, 0, NOW, NOW);
         assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)));
     }
 
@@ -576,9 +582,9 @@ mod tests {
     fn a_seed_is_asked_for_few_pieces_at_once_by_many_and_for_several_by_few() {
         for (others, depth) in [(1, limits::SOURCE_DEPTH), (limits::FRESH_WAITING, 1)] {
             let mut plan = plan(10);
-            let seed = plan.add_whole();
+            let seed = plan.add_whole(Whence::default(), NOW);
             for _ in 0..others {
-                plan.add_partial();
+                plan.add_partial(Whence::default(), NOW);
             }
             (0..depth).for_each(|_| assert!(matches!(plan.next(seed, NOW), Ask::Fresh(_)), "{others}"));
             assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)), "{others}");
@@ -588,29 +594,29 @@ mod tests {
     #[test]
     fn a_piece_that_is_late_at_the_end_is_asked_of_a_second_source_and_of_no_third() {
         let mut plan = plan(1);
-        let sources: Vec<_> = (0..3).map(|_| plan.add_whole()).collect();
+        let sources: Vec<_> = (0..3).map(|_| plan.add_whole(Whence::default(), NOW)).collect();
         assert_eq!(plan.next(sources[0], NOW), Ask::Pieces(0..1));
         assert!(matches!(plan.next(sources[1], NOW), Ask::Nothing(_)));
         let later = NOW + limits::ENDGAME_PATIENCE;
         assert_eq!(plan.next(sources[1], later), Ask::Pieces(0..1));
         assert!(matches!(plan.next(sources[2], later + limits::ENDGAME_PATIENCE), Ask::Nothing(_)));
         // One of them fails; the other still has it in flight.
-        plan.answered(sources[0], &Ask::Pieces(0..1), 0, later);
+        plan.answered(sources[0], &Ask::Pieces(0..1), 0, later, NOW);
         assert!(matches!(plan.next(sources[0], later), Ask::Nothing(_)));
-        plan.answered(sources[1], &Ask::Pieces(0..1), 0, later);
+        plan.answered(sources[1], &Ask::Pieces(0..1), 0, later, NOW);
         assert_eq!(plan.next(sources[2], later), Ask::Pieces(0..1));
     }
 
     #[test]
     fn what_fails_rests_for_longer_each_time_and_is_let_go_at_last() {
         let mut plan = plan(10);
-        let source = plan.add_whole();
+        let source = plan.add_whole(Whence::default(), NOW);
         let mut now = NOW;
         let mut rests = Vec::new();
         loop {
             let ask = plan.next(source, now);
             assert!(matches!(ask, Ask::Pieces(_)), "{ask:?}");
-            plan.answered(source, &ask, 0, now);
+            plan.answered(source, &ask, 0, now, NOW);
             let is_let_go = plan.failed(source, 1, now);
             let Ask::Nothing(rest) = plan.next(source, now) else { panic!() };
             rests.push(rest);
@@ -627,10 +633,10 @@ mod tests {
     #[test]
     fn on_a_fast_link_a_request_covers_a_run_of_what_is_missing() {
         let mut plan = plan(1000);
-        let source = plan.add_whole();
+        let source = plan.add_whole(Whence::default(), NOW);
         plan.gained(500);
         let ask = plan.next(source, NOW);
-        plan.answered(source, &ask, 1 << 30, Duration::from_secs(1));
+        plan.answered(source, &ask, 1 << 30, Duration::from_secs(1), NOW);
         let mut missing = 999;
         while missing > 0 {
             let ask = plan.next(source, NOW);
@@ -638,35 +644,71 @@ mod tests {
             assert!(!pieces.contains(&500) && pieces.len() <= 400);
             missing -= pieces.len();
             pieces.for_each(|piece| assert!(plan.gained(piece)));
-            plan.answered(source, &ask, 0, NOW);
+            plan.answered(source, &ask, 0, NOW, NOW);
         }
         assert_eq!(plan.missing(), 0);
     }
 
     #[test]
     fn pieces_that_are_written_as_they_come_are_asked_of_nobody_else_while_the_seed_chooses() {
-        let mut plan = Plan::new(40, limits::BUFFERED_BYTES * 2, 7);
-        let other = plan.add_partial();
-        let seed = plan.add_whole();
+        let mut plan = Plan::new(40, limits::BUFFERED_BYTES * 2, 1, 7);
+        let other = plan.add_partial(Whence::default(), NOW);
+        let seed = plan.add_whole(Whence::default(), NOW);
         let ask = plan.next(seed, NOW);
         let Ask::Fresh(runs) = &ask else { panic!("{ask:?}") };
         assert_eq!(runs.len(), limits::FRESH_RUNS);
-        plan.news(other, &(0..40).collect::<Vec<_>>(), 40);
+        plan.news(other, &(0..40).collect::<Vec<_>>(), 40, NOW);
         let left = 40 - limits::FRESH_RUNS;
-        assert_eq!(plan.useful(other), left);
+        assert_eq!(plan.useful(other, NOW), left);
         plan.coming(seed, &ask, &runs[3], NOW);
-        assert_eq!(plan.useful(other), 39);
+        assert_eq!(plan.useful(other, NOW), 39);
         plan.came(seed, &runs[3]);
-        plan.answered(seed, &ask, 1, NOW);
-        assert_eq!(plan.useful(other), 40);
+        plan.answered(seed, &ask, 1, NOW, NOW);
+        assert_eq!(plan.useful(other, NOW), 40);
+    }
+
+    #[test]
+    fn sources_of_the_own_zone_come_first_and_others_when_those_bring_nothing() {
+        let far = Whence { is_far: true, tag: 5 };
+        let mut plan = plan(1000);
+        let (inside, outside) = (plan.add_whole(Whence::default(), NOW), plan.add_whole(far, NOW));
+        assert!(matches!(plan.next(inside, NOW), Ask::Pieces(_)));
+        assert!(matches!(plan.next(outside, NOW), Ask::Nothing(_)));
+        assert!(matches!(plan.next(outside, NOW + limits::ZONE_PATIENCE), Ask::Pieces(_)));
+    }
+
+    #[test]
+    fn who_is_alone_in_its_zone_fetches_from_the_others() {
+        let far = Whence { is_far: true, tag: 5 };
+        let mut plan = plan(1000);
+        let (partial, seed) = (plan.add_partial(far, NOW), plan.add_whole(far, NOW));
+        plan.news(partial, &[7], 1, NOW);
+        assert_eq!(plan.next(partial, NOW), Ask::Pieces(7..8));
+        assert!(matches!(plan.next(seed, NOW), Ask::Fresh(_)));
+        plan.nothing_fresh(seed, NOW);
+        assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)));
+    }
+
+    #[test]
+    fn a_piece_that_somebody_inside_has_is_not_brought_in_again() {
+        let far = Whence { is_far: true, tag: 5 };
+        let mut plan = plan(100);
+        let (inside, outside) = (plan.add_partial(Whence { is_far: false, tag: 2 }, NOW), plan.add_partial(far, NOW));
+        plan.news(inside, &(0..50).collect::<Vec<_>>(), 50, NOW);
+        plan.news(outside, &(0..100).collect::<Vec<_>>(), 100, NOW);
+        let useful = plan.useful(outside, NOW);
+        assert!((1..50).contains(&useful), "the rest is for the other to bring in: {useful}");
+        assert_eq!(plan.useful(outside, NOW + limits::ZONE_TURN), 50);
+        plan.remove(inside);
+        assert_eq!(plan.useful(outside, NOW), 100);
     }
 
     #[test]
     fn a_backlog_is_worked_off_by_several_requests_at_once() {
         let mut plan = plan(200);
-        let (busy, idle) = (plan.add_partial(), plan.add_partial());
-        plan.news(busy, &(0..200).collect::<Vec<_>>(), 200);
-        plan.news(idle, &[1, 2, 3], 3);
+        let (busy, idle) = (plan.add_partial(Whence::default(), NOW), plan.add_partial(Whence::default(), NOW));
+        plan.news(busy, &(0..200).collect::<Vec<_>>(), 200, NOW);
+        plan.news(idle, &[1, 2, 3], 3, NOW);
         assert_eq!((plan.depth(busy, NOW), plan.depth(idle, NOW)), (limits::SOURCE_DEPTH, 1));
         for _ in 0..limits::SOURCE_DEPTH {
             assert!(matches!(plan.next(busy, NOW), Ask::Pieces(_)));

@@ -26,7 +26,7 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::limits;
+use crate::{limits, peer::throttle::Throttle};
 use body::Body;
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
@@ -120,21 +120,25 @@ pub(super) struct Door {
     inner: Inner,
     desk: Arc<Desk>,
     slots: Arc<Slots>,
+    /// On the bytes of files.
+    limit: Option<Throttle>,
     is_closing: AtomicBool,
 }
 
 impl Door {
     /// Opens the door: accepts on `listener`, and asks `direct`, or else the tiny_http that listens on
-    /// `socket`.
+    /// `socket`. The bytes of files go no faster than `limit`.
     pub(super) fn open(
         listener: TcpListener,
         socket: PathBuf,
         desk: Arc<Desk>,
         direct: Direct,
+        limit: Option<Throttle>,
     ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
         let slots = Arc::default();
-        let door = Arc::new(Self { listener, direct, inner, desk, slots, is_closing: AtomicBool::new(false) });
+        let is_closing = AtomicBool::new(false);
+        let door = Arc::new(Self { listener, direct, inner, desk, slots, limit, is_closing });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -243,7 +247,7 @@ impl Door {
         let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
-            Some((file, range)) if !is_head => send::send_file(stream, &bytes, &*file, range)?,
+            Some((file, range)) if !is_head => send::send_file(stream, &bytes, &*file, range, self.limit.as_ref())?,
             _ => send::send_bytes(stream, &bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })

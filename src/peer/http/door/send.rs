@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind},
     net::TcpStream,
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::{Promised, wire::Pace};
-use crate::limits;
+use crate::{limits, peer::throttle::Throttle};
 
 /// A range up to this size goes out in one go, right behind its head in the same packet.
 const TOGETHER_BYTES: u64 = 64 << 10;
@@ -46,14 +46,20 @@ fn paced(pace: &mut Pace, mut call: impl FnMut() -> rustix::io::Result<usize>) -
     }
 }
 
-/// Sends `head`, then the bytes of `range`. Before the last block goes out, the file is looked at
-/// again.
+/// Sends `head`, then the bytes of `range`, no faster than `limit` lets them go. Before the last block
+/// goes out, the file is looked at again.
 ///
 /// # Errors
 /// When the client does not take the bytes, or the file does not give them or has changed. The
 /// connection must then be closed, which tells the client that its answer is not whole.
-pub(super) fn send_file(stream: &TcpStream, head: &[u8], promised: &dyn Promised, range: Range<u64>) -> io::Result<()> {
-    send_paced(stream, head, promised, range, Pace::default())
+pub(super) fn send_file(
+    stream: &TcpStream,
+    head: &[u8],
+    promised: &dyn Promised,
+    range: Range<u64>,
+    limit: Option<&Throttle>,
+) -> io::Result<()> {
+    send_paced(stream, head, promised, range, limit, Pace::default())
 }
 
 fn send_paced(
@@ -61,11 +67,16 @@ fn send_paced(
     head: &[u8],
     promised: &dyn Promised,
     range: Range<u64>,
+    limit: Option<&Throttle>,
     mut pace: Pace,
 ) -> io::Result<()> {
     let file = promised.file();
     let changed = || io::Error::other("the file changed while it was sent");
-    if range.end - range.start <= TOGETHER_BYTES {
+    let most = limit.map_or(limits::SEND_BYTES, Throttle::portion) as u64;
+    // For what the limit holds up, the client is not to blame: its pace does not count this.
+    let wait = |bytes| limit.map_or(Duration::ZERO, |limit| limit.wait(bytes));
+    if range.end - range.start <= TOGETHER_BYTES.min(most) {
+        wait((range.end - range.start) as usize);
         if !promised.is_unchanged() {
             return Err(changed());
         }
@@ -90,16 +101,21 @@ fn send_paced(
     send_all(stream, head, SendFlags::empty(), &mut pace)?;
     let mut offset = range.start;
     while offset < range.end {
-        let block = (limits::SEND_BYTES as u64).min(range.end - offset) as usize;
+        let block = most.min(range.end - offset) as usize;
         let mut piped = retry_on_intr(|| splice(file, Some(&mut offset), &into, None, block, SpliceFlags::empty()))?;
         if piped == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
+        wait(piped);
         if offset == range.end && !promised.is_unchanged() {
             return Err(changed());
         }
         while piped > 0 {
             piped -= paced(&mut pace, || splice(&out, None, stream, None, piped, SpliceFlags::MORE))?;
+        }
+        if limit.is_some() {
+            // What may go does not wait until it fills a packet.
+            set_tcp_cork(stream, false)?;
         }
     }
     set_tcp_cork(stream, false)?;
@@ -109,7 +125,7 @@ fn send_paced(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read, net::TcpListener, thread, time::Duration};
+    use std::{fs::File, io::Read, net::TcpListener, thread};
 
     use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
@@ -150,7 +166,7 @@ mod tests {
         });
         let pace = Pace::new(Duration::from_millis(500), 1 << 20);
         let began = Instant::now();
-        let sent = send_paced(&server, b"HTTP/1.1 200 OK\r\n\r\n", &Bytes(file), 0..size, pace);
+        let sent = send_paced(&server, b"HTTP/1.1 200 OK\r\n\r\n", &Bytes(file), 0..size, None, pace);
         assert_eq!(sent.unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         server.shutdown(std::net::Shutdown::Both).unwrap();

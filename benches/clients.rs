@@ -1,0 +1,58 @@
+//! Those who fetch, in benchmarks, and how long it takes them.
+// Each benchmark compiles this for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::support::*;
+
+/// Long enough for 2 GiB to reach a slow disk.
+pub const MINUTES: Duration = Duration::from_secs(300);
+
+/// Seconds that a `get` takes, from the typed line to the result.
+pub fn time_get(getter: &mut Process, path: &str) -> f64 {
+    let from = getter.lines().len();
+    let started = Instant::now();
+    getter.send(&format!("get {path}"));
+    let result = getter.wait_long_for_line(MINUTES, from, "the result of a get", |line| {
+        (line.stream == Stream::Out || line.text.starts_with("error: ")).then(|| line.clone())
+    });
+    let seconds = seconds(started);
+    assert_eq!(result.stream, Stream::Out, "{}", result.text);
+    seconds
+}
+
+/// Waits until a peer has hashed a file.
+pub fn is_shared(peer: &Process, path: &str) {
+    let target = format!("/files/{path}");
+    wait_for(MINUTES, "the file is hashed", || request(peer.address, "HEAD", &target, &[], b"").status == 200);
+}
+
+/// Runs curl, without what its user may have configured, and gives the seconds of the transfer.
+pub fn curl(args: &[&str]) -> f64 {
+    let mut command = Command::new("curl");
+    command.args(["-q", "-sS", "--fail", "--noproxy", "*", "-w", "%{stderr}%{time_total}"]).args(args);
+    let output = command.stdin(Stdio::null()).output().expect("curl is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {args:?}: {said}");
+    said.trim().parse().expect("curl says how long it took")
+}
+
+/// Writes a file of so many random bytes, and waits until it is on the disk.
+pub fn random_file(path: &Path, length: u64) {
+    let mut random = File::open("/dev/urandom").expect("there is randomness").take(length);
+    let mut file = File::create(path).expect("a new file");
+    io::copy(&mut random, &mut file).expect("there is room on the disk");
+    file.sync_all().expect("the disk takes it");
+}
+
+/// Seconds since then.
+pub fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
