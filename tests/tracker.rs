@@ -174,13 +174,16 @@ async fn downloaders_of_a_content_are_given_to_each_other() {
         assert!(whole[0].peer_id == "seed" && partial.iter().all(|source| source.peer_id != format!("p{number}")));
         assert!(reply.sources.iter().all(|source| source.size == size && source.address == "127.0.0.1:5000"));
         assert_eq!(reply.paths, ["x"]);
-        assert_eq!(client.locate_as(ask(token, &[])).await.unwrap(), reply, "the same again");
+        let again = client.locate_as(ask(token, &[])).await.unwrap();
+        assert!(again.sources.starts_with(&reply.sources), "the same again, and maybe one that few have");
+        assert!(again.sources.len() <= reply.sources.len() + 1);
         let dead = partial[3].peer_id.clone();
         let other = client.locate_as(ask(token, &[&dead])).await.unwrap();
         let mut kept = reply.sources.clone();
         kept.retain(|source| source.peer_id != dead);
         assert!(kept.iter().all(|source| other.sources.contains(source)));
-        assert!(other.sources.len() == 9 && other.sources.iter().all(|source| source.peer_id != dead));
+        let room = limits::NEIGHBOURS + 1..=limits::NEIGHBOURS + limits::SEEDS;
+        assert!(room.contains(&other.sources.len()) && other.sources.iter().all(|source| source.peer_id != dead));
         assert_eq!(client.locate_as(ask(&[], &["seed"])).await.unwrap().sources, [], "no partial ones to a stranger");
     }
     // Whoever only shares sees who holds it whole, and a stranger nothing.
