@@ -29,8 +29,8 @@
 //! 1. A file appears under its final name only whole and verified.
 //! 2. Nothing that arrives from a socket makes a process write outside its share, follow a symlink,
 //!    replace a file that exists, or stop; nobody makes a peer dial where no peer can be.
-//! 3. A peer killed at any instant leaves no wrong file under a final name, and goes on later with
-//!    every piece that was on disk, each verified again.
+//! 3. A peer killed at any instant leaves no wrong file under a final name; after a restart a download
+//!    goes on with every piece that was on disk, each verified again.
 //! 4. While the tracker is dead, peers serve each other; within a lease of its return searches are
 //!    whole again, with no one doing anything.
 //! 5. A peer that dies is gone from search within a lease, one that leaves is gone at once.

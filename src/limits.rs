@@ -237,6 +237,22 @@ pub const FETCH_PAUSE: Duration = Duration::from_millis(500);
 /// A target that is not hashed yet is waited for this long.
 pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
 
+// ---- jobs: downloads through restarts and full disks ------------------------------------------------
+
+/// Downloads that are wanted at once: a page of them is not longer than that.
+pub const JOBS: usize = 1000;
+/// Of these, so many run at once, and share the connections; the others wait their turn.
+pub const JOBS_RUNNING: usize = 3;
+/// How long one that nobody could deliver waits before it is tried again; twice as long each time.
+pub const JOB_PAUSE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
+/// How often it is looked whether a full disk has room; after a try that was in vain all the same, as
+/// where a quota is used up, twice as long each time.
+pub const FULL_DISK_PAUSE: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(300);
+/// Bytes that have to be free then: what is missing, within these. Less would be full again at once.
+pub const FULL_DISK_ROOM: std::ops::Range<u64> = 64 << 10..64 << 20;
+/// What nobody has asked for, and nothing has come of, for a week is removed.
+pub const UNUSED_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
 // ---- console ---------------------------------------------------------------------------------
 
 /// One command line.

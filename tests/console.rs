@@ -429,9 +429,10 @@ fn a_signal_in_the_midst_of_a_get_leaves_no_file_and_the_next_start_goes_on() {
     // Whole, where the machine was faster than the signal.
     let whole = folder.read("big").is_some_and(|here| here == bytes);
     assert!(whole || !folder.join("big").exists());
-    let mut taker = peer("taker", folder.path(), tracker.address, &[]);
-    taker.joined();
-    let answer = taker.ask("get big");
-    assert!(whole || answer.err.iter().any(|line| line.starts_with("resuming: ")), "{answer:?}");
+    let taker = peer("taker", folder.path(), tracker.address, &[]);
+    if !whole {
+        taker.wait_for_line(0, "it goes on", |line| line.text.starts_with("resuming: ").then_some(()));
+        wait_for(PATIENCE, "the file is there", || folder.join("big").exists());
+    }
     assert!(folder.read("big").unwrap() == bytes);
 }

@@ -20,7 +20,7 @@ use enjambre::{
         http::{Http, Status},
         link::{Host, Link, LinkConfig, TrackerAddress},
         share::Share,
-        swarm::{Fetcher, Getter, partial::Downloads},
+        swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
     },
     rate::Rate,
@@ -69,7 +69,8 @@ static COMMAND: Command = Command {
         },
     ],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
-           Commands on stdin: search <text>, get <path or id> [<new path>], list, leave, help.\n",
+           Commands on stdin: search <text>, get <path or id> [<new path>], list, downloads,\n\
+           cancel <path or id>, leave, help.\n",
 };
 
 /// What the command line says.
@@ -177,7 +178,10 @@ fn run(options: Options) -> Result<u8, Failure> {
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit);
     let finder = Arc::new(link.clone());
     let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
-    let console = Console::new(share, link.clone(), getter);
+    let jobs = Jobs::new(getter);
+    let joining = link.clone();
+    jobs.resume(move || joining.wait_joined()).map_err(system)?;
+    let console = Console::new(share, link.clone(), jobs.clone());
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {
@@ -197,6 +201,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     .map_err(system)?;
     let code = if is_signalled { 0 } else { end.how.get().cloned().unwrap_or(Ok(0))? };
     say("leaving");
+    jobs.stop();
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
     Ok(code)

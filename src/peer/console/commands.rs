@@ -17,6 +17,8 @@ const HELP: &str = "\
 search <text>                   files whose path contains the text, or matches it where it has * or ?
 get <path or id> [<new path>]   fetch a file into the own folder and offer it from then on
 list                            the own files
+downloads                       what is being fetched, waits for something, or is left of a broken get
+cancel <path or id>             end such a download and remove what is here of it
 leave                           say good-bye, finish what is being served, end
 help                            this text
 Quote a path that has blanks: get 'my notes.txt'. From a pipe or a file, results are lines with tabs.";
@@ -44,13 +46,20 @@ impl Console {
             ["get", what, target] => self.get(what, Some(target)),
             ["get", ..] => self.fail("get takes a path or a content id, and maybe a new path: get notes.txt"),
             ["list"] => self.list(),
+            ["downloads"] => self.downloads(),
+            ["cancel", what] => self.cancel(what),
+            ["cancel", ..] => self.fail("cancel takes a path or a content id: `downloads` lists them"),
             ["help"] => say(HELP),
             ["leave"] => return Next::Leave,
-            ["list" | "help" | "leave", ..] => self.fail(format_args!("{} stands alone on its line", words[0])),
+            ["list" | "downloads" | "help" | "leave", ..] => {
+                self.fail(format_args!("{} stands alone on its line", words[0]))
+            }
             _ => {
                 // It can be a line of anything that was piped here by mistake, and hold what a terminal obeys.
                 let verb = text::shortened(verb, 30).replace(char::is_control, "?");
-                self.fail(format_args!("unknown command `{verb}`: the commands are search, get, list, leave, help"));
+                self.fail(format_args!(
+                    "unknown command `{verb}`: the commands are search, get, list, downloads, cancel, leave, help"
+                ));
             }
         }
         Next::Command

@@ -3,19 +3,17 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    thread,
     time::{Duration, Instant},
 };
 
 use super::{Console, progress::Meter, text};
 use crate::{
     content::ContentId,
-    limits,
     name::{PeerId, SharePath},
     peer::{
         link::{Found, Link, LinkError, Source},
         share::{Entry, Lookup},
-        swarm::{Finder, Report},
+        swarm::{Finder, Report, Watch},
     },
     say,
 };
@@ -54,7 +52,7 @@ impl Console {
 
     /// Brings a content to a path, and prints the result.
     fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
-        let size = match self.what_stands_at(path) {
+        let size = match self.share.look_up_hashed(path) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 say(format_args!("{path} is here already"));
                 size
@@ -67,7 +65,9 @@ impl Console {
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
-                let report = self.getter.get(id, path, &meter).map_err(|error| format!("{path}: {error}"))?;
+                let job = self.jobs.start(id, path).map_err(|error| format!("{path}: {error}"))?;
+                let outcome = job.wait(|done, size| meter.progress(done, size));
+                let report = outcome.map_err(|error| format!("{path}: {error}"))?;
                 say(account(path, &report));
                 // So that whatever a script does next finds this peer among the sources.
                 self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
@@ -76,17 +76,6 @@ impl Console {
         };
         self.put(&format!("{id}\t{size}\t{path}\n"));
         Ok(())
-    }
-
-    /// What stands at a path; a file that is not hashed is given a moment.
-    fn what_stands_at(&self, path: &SharePath) -> Lookup {
-        let deadline = Instant::now() + limits::UNHASHED_TIME;
-        loop {
-            match self.share.look_up(path) {
-                Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-                other => return other,
-            }
-        }
     }
 }
 
@@ -167,7 +156,7 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
 }
 
 /// A word that is no path, to be shown; one can be empty or hold what a terminal would obey.
-fn named(word: &str) -> String {
+pub(super) fn named(word: &str) -> String {
     if word.is_empty() || word.contains(char::is_control) { format!("{word:?}") } else { word.to_owned() }
 }
 

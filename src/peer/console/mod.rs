@@ -1,6 +1,7 @@
 //! The commands on stdin. Results go to stdout, everything meant for a person's eye to stderr.
 
 mod commands;
+mod downloads;
 mod get;
 mod progress;
 mod text;
@@ -16,7 +17,7 @@ use std::{
 
 use crate::{
     limits,
-    peer::{link::Link, share::Share, swarm::Getter},
+    peer::{link::Link, share::Share, swarm::jobs::Jobs},
     say,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 pub struct Console {
     share: Share,
     link: Link,
-    getter: Getter,
+    jobs: Jobs,
     /// Some command has failed.
     failed: bool,
     /// The first command has waited for the swarm to know this peer.
@@ -38,9 +39,9 @@ enum Next {
 }
 
 impl Console {
-    /// A console of the peer that has these; `get` is `getter`'s.
-    pub fn new(share: Share, link: Link, getter: Getter) -> Self {
-        Self { share, link, getter, failed: false, settled: false }
+    /// A console of the peer that has these.
+    pub fn new(share: Share, link: Link, jobs: Jobs) -> Self {
+        Self { share, link, jobs, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None

@@ -303,6 +303,11 @@ impl Link {
         self.shared.standing().joined
     }
 
+    /// Waits until the tracker knows this peer, or the link has ended.
+    pub fn wait_joined(&self) {
+        while !self.shared.wait(Instant::now() + limits::UNUSED_TIME, |standing| standing.joined || standing.ended) {}
+    }
+
     /// Waits until the tracker knows this peer and all that it shares now; false when it does not
     /// by `deadline`.
     pub fn wait_settled(&self, deadline: Instant) -> bool {

@@ -12,6 +12,7 @@
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
 //! | `stage`, `partial`, `writeback` | files on their way into the share |
+//! | `jobs` | what is to be downloaded, on disk, and what is left of downloads |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
 //! it had then. Whoever opens it compares; the watcher sees to it that the index follows.
@@ -22,13 +23,15 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use crate::{content::ContentId, name::SharePath};
+use crate::{content::ContentId, limits, name::SharePath};
 
 mod hash;
 mod index;
 mod inotify;
+mod jobs;
 mod lists;
 mod open;
 mod partial;
@@ -44,6 +47,7 @@ mod watch;
 mod writeback;
 mod writers;
 
+pub use jobs::{JobRecord, Leftover};
 pub use partial::Partial;
 pub use stage::{PublishError, Published, Staged, Staging};
 
@@ -168,6 +172,17 @@ impl Share {
         self.0.state.look_up(path)
     }
 
+    /// As [`Share::look_up`]; a file that is not hashed yet is given [`crate::limits::UNHASHED_TIME`].
+    pub fn look_up_hashed(&self, path: &SharePath) -> Lookup {
+        let deadline = Instant::now() + limits::UNHASHED_TIME;
+        loop {
+            match self.look_up(path) {
+                Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                other => return other,
+            }
+        }
+    }
+
     /// At most `limit` shared files behind `after`, in order of their paths.
     pub fn list(&self, after: Option<&SharePath>, limit: usize) -> Vec<(SharePath, Entry)> {
         self.0.state.index(|index| index.list(after, limit))
@@ -228,6 +243,51 @@ impl Share {
     /// When it cannot be opened, or another download of the same content has it.
     pub fn partial(&self, content: &ContentId) -> io::Result<Partial> {
         Partial::open(&self.0.state, content)
+    }
+
+    /// Takes note that `content` is to be brought to `path`, so that it survives a power cut. Where that
+    /// is noted already, it counts as asked for now.
+    ///
+    /// # Errors
+    /// When it cannot be written; a full disk among them.
+    pub fn record_job(&self, content: &ContentId, path: &SharePath) -> io::Result<()> {
+        jobs::record(&self.0.state, content, path)
+    }
+
+    /// Takes such a note back.
+    pub fn forget_job(&self, content: &ContentId, path: &SharePath) {
+        jobs::forget(&self.0.state, content, path);
+    }
+
+    /// What has been noted, the job used longest ago first. Damaged notes are dropped and those of a newer
+    /// version left alone, and a person is told.
+    pub fn recorded_jobs(&self) -> Vec<JobRecord> {
+        jobs::recorded(&self.0.state)
+    }
+
+    /// How long ago a job was last asked for, or bytes of it came; none where it is not noted.
+    pub fn job_unused(&self, content: &ContentId, path: &SharePath) -> Option<Duration> {
+        jobs::job_unused(&self.0.state, content, path)
+    }
+
+    /// What is here of downloads that no note is about.
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        jobs::leftovers(&self.0.state)
+    }
+
+    /// What is here of a download; none when nothing is.
+    pub fn leftover(&self, content: &ContentId) -> Option<Leftover> {
+        jobs::leftover(&self.0.state, *content)
+    }
+
+    /// Removes what is here of a download. False when it is under way, or cannot be removed.
+    pub fn discard_partial(&self, content: &ContentId) -> bool {
+        jobs::discard(&self.0.state, content)
+    }
+
+    /// Bytes that may still be written to the share's disk, as far as the system says (a quota it does not).
+    pub fn room(&self) -> Option<u64> {
+        jobs::room(&self.0.state)
     }
 
     /// Gives a staged file its name: folders on the way are made, the name appears whole or not at

@@ -10,9 +10,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat, unlinkat,
-    },
+    fs::{AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat},
     io::Errno,
 };
 
@@ -120,10 +118,5 @@ impl Partial {
             .and_then(|()| fsync(&self.file))
             .and_then(|()| Staged::of_partial(self.state, self.file, self.name, entry.content, pieces.clone()))
             .map_err(|error| told("cannot bring the download to disk", error))
-    }
-
-    /// Removes the file.
-    pub fn discard(self) {
-        let _ = unlinkat(&self.state.private.partial, &self.name, AtFlags::empty());
     }
 }

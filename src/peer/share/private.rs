@@ -31,6 +31,8 @@ pub(super) struct Private {
     pub(super) tmp: OwnedFd,
     /// Downloads on their way, each under its content's id.
     pub(super) partial: OwnedFd,
+    /// What is to be downloaded: a record each.
+    pub(super) jobs: OwnedFd,
     /// Piece lists.
     pub(super) pieces: OwnedFd,
     pub(super) identity: [u8; 32],
@@ -66,8 +68,9 @@ impl Private {
         let tmp = subfolder(&folder, "tmp").map_err(failed)?;
         empty(&tmp).map_err(failed)?;
         let partial = subfolder(&folder, "partial").map_err(failed)?;
+        let jobs = subfolder(&folder, "jobs").map_err(failed)?;
         let pieces = subfolder(&folder, "pieces").map_err(failed)?;
-        Ok(Self { path, folder, tmp, partial, pieces, identity, _lock: lock })
+        Ok(Self { path, folder, tmp, partial, jobs, pieces, identity, _lock: lock })
     }
 }
 

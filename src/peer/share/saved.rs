@@ -75,7 +75,7 @@ impl Line {
 }
 
 /// 64 bits are enough against accidents; nobody else can write into the private folder.
-fn checksum(line: &str) -> String {
+pub(super) fn checksum(line: &str) -> String {
     let id = ContentId::of(line.as_bytes());
     let first = id.bytes().first_chunk().expect("an id has 32 bytes");
     format!("{:016x}", u64::from_be_bytes(*first))

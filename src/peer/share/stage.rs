@@ -109,8 +109,8 @@ impl Write for Staging {
 
 /// A whole file without a name yet; it vanishes when it is dropped.
 ///
-/// One that was a download stays where it is when it is dropped or publishing it fails for want of
-/// something that may come back (space, say), so that the download can go on from it.
+/// One that was a download stays where it is when it is dropped or cannot be published, so that the
+/// download can go on from it when there is space again, say, or under another name.
 pub struct Staged {
     entry: Entry,
     list: PieceList,
@@ -183,11 +183,11 @@ impl Staged {
             }
             Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
         });
-        // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
+        // Named, there is nothing left to remove; and the same content is needed no second time.
         self.nameless.stays = match published {
             Ok(Published::New) => true,
-            Ok(Published::Same) | Err(PublishError::Conflict) => false,
-            Err(PublishError::Io(_)) => self.nameless.stays,
+            Ok(Published::Same) => false,
+            Err(_) => self.nameless.stays,
         };
         if !matches!(published, Ok(Published::New)) {
             state.drop_list(&content);

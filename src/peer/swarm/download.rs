@@ -40,7 +40,7 @@ impl Getter {
         let Some(list) = self.piece_list(id, &pieces, &sources, &mut failures, watch) else { return Ok(Err(failures)) };
         sources.retain(|source| !failures.iter().any(|(failed, _)| *failed == source.peer));
         let running = self.downloads.begin(*id, pieces, list.to_bytes(), file.reader()?);
-        let held = verified(id, &pieces, &list, &file)?;
+        let held = verified(id, &pieces, &list, &file, watch)?;
         if !held.is_empty() && size > 0 {
             watch.note(&format!("resuming: {} of {} pieces are here", held.len(), pieces.count()));
             held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece));
@@ -53,6 +53,7 @@ impl Getter {
         }
         let here = held.len() as u64 * pieces.length();
         let crew = Crew::new(self, *id, pieces, list, file, running, &held);
+        watch.progress(here.min(size), size);
         crew.add(sources);
         scout.go(&crew)?;
         // How often the scout had come back when the last source was gone.
@@ -64,6 +65,10 @@ impl Getter {
             if let Some(error) = broken {
                 crew.end();
                 return Err(GetError::Disk(error));
+            }
+            if watch.is_stopped() {
+                crew.end();
+                return Err(GetError::Stopped);
             }
             if missing == 0 {
                 let Some(file) = crew.end() else { continue };
@@ -102,6 +107,9 @@ impl Getter {
         let before = partial.first().copied().filter(is_before);
         let whole = sources.iter().filter(|source| !source.is_partial);
         for source in before.into_iter().chain(whole).chain(partial) {
+            if watch.is_stopped() {
+                return None;
+            }
             let patience = source.is_partial.then_some(limits::PIECE_LIST_TIME);
             let list = self.fetcher.piece_list(source.address, id, pieces.count() * 32, patience);
             let list = list
@@ -157,7 +165,13 @@ impl Scout {
 
 /// The pieces that are in `file`: it is read again where it may hold data, and only what verifies is
 /// believed.
-fn verified(id: &ContentId, pieces: &Pieces, list: &PieceList, file: &Partial) -> io::Result<Vec<usize>> {
+fn verified(
+    id: &ContentId,
+    pieces: &Pieces,
+    list: &PieceList,
+    file: &Partial,
+    watch: &dyn Watch,
+) -> Result<Vec<usize>, GetError> {
     if pieces.size() == 0 {
         // The one piece of an empty content has no bytes to read.
         let empty = pieces.index(0).map(|piece| PieceVerifier::new(id, pieces, list, piece));
@@ -171,6 +185,9 @@ fn verified(id: &ContentId, pieces: &Pieces, list: &PieceList, file: &Partial) -
             let range = pieces.range(piece);
             if range.end > data.end {
                 break;
+            }
+            if watch.is_stopped() {
+                return Err(GetError::Stopped);
             }
             let mut verifier = PieceVerifier::new(id, pieces, list, piece);
             let mut at = range.start;

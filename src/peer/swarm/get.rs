@@ -61,6 +61,10 @@ pub trait Watch: Sync {
     fn progress(&self, done: u64, size: u64);
     /// Something a person may want to know; one line.
     fn note(&self, line: &str);
+    /// Whether the download is to end where it is.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// How a download went.
@@ -90,14 +94,40 @@ pub enum GetError {
     Sources(Vec<(PeerId, String)>),
     /// The name is taken by other content.
     Conflict(SharePath),
+    /// Something stands under the name, and what it holds is not known yet.
+    Unhashed,
     /// The own disk.
     Disk(io::Error),
+    /// So many are wanted that there is no place for one more.
+    TooMany,
+    /// The peer stops.
+    Stopped,
+    /// Somebody has cancelled it.
+    Cancelled,
 }
 
+impl GetError {
+    /// Whether it comes from a disk, or a quota, that is full.
+    pub fn is_full_disk(&self) -> bool {
+        matches!(self, Self::Disk(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether the same may succeed later, with nobody doing anything here.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Link(_) | Self::NoSource | Self::Sources(_) | Self::Unhashed => true,
+            Self::Disk(error) => self.is_full_disk() || error.kind() == io::ErrorKind::ResourceBusy,
+            Self::Conflict(_) | Self::TooMany | Self::Stopped | Self::Cancelled => false,
+        }
+    }
+}
+
+/// With `#`, without what a person may do about it.
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link(error) => error.fmt(f),
+            Self::NoSource if f.alternate() => f.write_str("no peer offers it now"),
             Self::NoSource => f.write_str("no peer offers it now: try again later"),
             Self::Sources(failures) => {
                 f.write_str("no source could deliver it")?;
@@ -106,15 +136,23 @@ impl fmt::Display for GetError {
                     write!(f, "{separator}{peer} {failure}")?;
                     separator = "; ";
                 }
+                if f.alternate() {
+                    return Ok(());
+                }
                 f.write_str(" (what is here is kept: the same get goes on from there)")
             }
             Self::Conflict(_) => f.write_str("something else has that name: give another path to fetch it to"),
-            Self::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
-                f.write_str("the disk is full: make room and get it again (what is here is kept)")
-            }
+            Self::Unhashed => f.write_str("something that is not hashed yet has that name: try again in a while"),
             // What the share has made a sentence of needs no other before it.
             Self::Disk(error) if error.get_ref().is_some() => error.fmt(f),
             Self::Disk(error) => write!(f, "cannot write it: {error}"),
+            Self::TooMany => {
+                write!(f, "{} downloads are under way or waiting: wait for some, or cancel them", limits::JOBS)
+            }
+            Self::Stopped => {
+                f.write_str("this peer stops: what is here is kept, and its next start goes on from there")
+            }
+            Self::Cancelled => f.write_str("it was cancelled"),
         }
     }
 }
@@ -155,7 +193,10 @@ impl Getter {
         // Until it is published, others are given its pieces by the crew.
         let size = crew.pieces().size();
         let staged = file.into_staged(Entry { content: *id, size }, crew.list());
-        let published = staged.map_err(GetError::Disk).and_then(|staged| self.publish(staged, path));
+        let published = staged.map_err(GetError::Disk).and_then(|staged| match watch.is_stopped() {
+            true => Err(GetError::Stopped),
+            false => self.publish(staged, path),
+        });
         end();
         published?;
         Ok(Report { size, sources: crew.of_use(), copied: None, fetched, time: began.elapsed() })
@@ -179,6 +220,9 @@ impl Getter {
             let mut sizes: Vec<_> = sizes.into_iter().collect();
             sizes.sort_by_key(|(_, claims)| std::cmp::Reverse(*claims));
             for (size, _) in sizes {
+                if watch.is_stopped() {
+                    return Err(GetError::Stopped);
+                }
                 let whole: Vec<_> = sources.iter().filter(|source| source.size == size).cloned().collect();
                 let now = match file.take() {
                     Some(file) => file,

@@ -2,6 +2,7 @@
 
 pub mod border;
 pub mod fresh;
+pub mod jobs;
 pub mod partial;
 pub mod plan;
 

@@ -155,6 +155,9 @@ fn a_download_goes_on_after_a_restart_with_what_was_on_disk() {
     assert_eq!(fs::read(temp.join("got")).unwrap(), bytes);
     assert_eq!(share.piece_list(&content), Some(list.to_bytes()));
     assert_eq!(files_in(&share.private_folder().join("partial")), 0);
-    share.partial(&content).unwrap().discard();
+    let partial = share.partial(&content).unwrap();
+    assert!(!share.discard_partial(&content), "it is under way");
+    drop(partial);
+    assert!(share.discard_partial(&content));
     assert_eq!(files_in(&share.private_folder().join("partial")), 0);
 }
