@@ -42,6 +42,10 @@ pub const PATHS_BYTES: usize = 512 << 20;
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply.
 pub const SEARCH_RESULTS: usize = 1000;
+/// Sources of a row that a search says the places of, on demand.
+pub const ROW_PLACES: usize = 4;
+/// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
+pub const REPLY_PLACES: usize = 64;
 /// Peer ids named with one search row, paths and sources named by one locate.
 pub const NAMED: usize = 100;
 /// Contents one peer may be downloading in the tracker, and as many in one announce.
@@ -207,6 +211,9 @@ pub const SHARE_FILES: usize = 1_000_000;
 pub const SHARE_DEPTH: usize = 64;
 /// Entries in one page of `GET /files`.
 pub const LIST_PAGE: usize = 1000;
+
+/// Threads that bring the files of a batch to disk: more of them gain nothing.
+pub const SYNCS: usize = 8;
 
 // ---- get -----------------------------------------------------------------------------------
 

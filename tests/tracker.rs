@@ -68,7 +68,10 @@ impl Client {
     }
 
     async fn search(&mut self, text: &str, exact: bool) -> Result<SearchReply, Status> {
-        self.0.search(SearchRequest { text: text.to_owned(), exact }).await.map(tonic::Response::into_inner)
+        self.0
+            .search(SearchRequest { text: text.to_owned(), exact, ..SearchRequest::default() })
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     async fn locate(&mut self, content: &[u8]) -> Result<LocateReply, Status> {

@@ -10,7 +10,7 @@
 //! | `rest` | which files are being written, which have come to rest; pure |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `hash` | the thread that hashes |
-//! | `stage`, `partial`, `writeback` | files on their way into the share |
+//! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
 //! it had then. Whoever opens it compares; the watcher sees to it that the index follows.
@@ -32,6 +32,7 @@ mod lists;
 mod open;
 mod partial;
 mod private;
+mod publish;
 mod rest;
 mod saved;
 mod stage;
@@ -233,7 +234,25 @@ impl Share {
     /// # Errors
     /// When another content has that name, or the name cannot be made.
     pub fn publish(&self, staged: Staged, path: &SharePath) -> Result<Published, PublishError> {
-        staged.publish(path)
+        let mut went = publish::publish(&self.0.state, vec![(staged, path.clone())]);
+        went.pop().expect("there is one answer for one file")
+    }
+
+    /// Brings many small files to disk and gives them their names, at the price of few: as
+    /// [`publish`](Self::publish) for each, in the order given. Every file is open until it is on disk.
+    pub fn publish_all(&self, files: Vec<(Staging, SharePath)>) -> Vec<Result<Published, PublishError>> {
+        let (files, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let mut staged = Vec::new();
+        // Those that are not on disk have their answer.
+        let mut answers: Vec<_> = (publish::finish(files).into_iter().zip(paths))
+            .map(|(file, path)| file.map(|file| staged.push((file, path))).err().map(PublishError::Io))
+            .collect();
+        let mut went = publish::publish(&self.0.state, staged).into_iter();
+        let answer = |error: &mut Option<PublishError>| match error.take() {
+            Some(error) => Err(error),
+            None => went.next().expect("there is one answer for each file"),
+        };
+        answers.iter_mut().map(answer).collect()
     }
 }
 

@@ -266,14 +266,15 @@ impl State {
 
     // ---- publishing ------------------------------------------------------------------------
 
-    /// Runs `publish` while what appears at `path` with `stamp` is known to be ours.
-    pub(super) fn while_publishing<T>(&self, path: &SharePath, stamp: Stamp, publish: impl FnOnce() -> T) -> T {
-        let mark = (path.clone(), stamp);
-        held(&self.publishing).push(mark.clone());
+    /// Runs `publish` while what appears at these paths with these stamps is known to be ours.
+    pub(super) fn while_publishing<T>(&self, marks: Vec<(SharePath, Stamp)>, publish: impl FnOnce() -> T) -> T {
+        held(&self.publishing).extend(marks.iter().cloned());
         let done = publish();
         let mut publishing = held(&self.publishing);
-        if let Some(place) = publishing.iter().position(|other| *other == mark) {
-            publishing.swap_remove(place);
+        for mark in marks {
+            if let Some(place) = publishing.iter().position(|other| *other == mark) {
+                publishing.swap_remove(place);
+            }
         }
         done
     }

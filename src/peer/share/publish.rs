@@ -1,0 +1,67 @@
+//! Files given their names together: many small ones cost one sync of their folder, not one each.
+
+use std::{collections::BTreeMap, io, sync::Mutex, thread};
+
+use rustix::fs::{fstat, fsync};
+
+use super::{
+    STACK, held,
+    stage::{Named, PublishError, Published, Staged, Staging, told},
+    state::State,
+};
+use crate::{limits, name::SharePath};
+
+/// Brings the bytes of all files to disk, from several threads: the disk then does it in few steps. In the
+/// order given.
+///
+/// With 1,000 files of 10 KiB on a virtual disk with ext4: 250 ms one after the other, 40 ms so, and 15 ms by
+/// syncfs, which would also wait for all that others have written, tells of errors on newer kernels only, and
+/// on some file systems promises nothing.
+pub(super) fn finish(files: Vec<Staging>) -> Vec<io::Result<Staged>> {
+    let count = files.len();
+    let queue = Mutex::new(files.into_iter().enumerate());
+    let done = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            // Not in the condition of a `while let`: the lock would be held while the disk works.
+            let Some((at, staging)) = held(&queue).next() else { return };
+            let staged = staging.finish();
+            held(&done).insert(at, staged);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..limits::SYNCS.min(count) {
+            // Without more threads it takes longer.
+            let _ = thread::Builder::new().name("sync".into()).stack_size(STACK).spawn_scoped(scope, work);
+        }
+        work();
+    });
+    done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_values().collect()
+}
+
+/// Gives each file its name, then brings each folder to disk once, then offers the files. In the order given.
+pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Result<Published, PublishError>> {
+    let marks = files.iter().map(|(staged, path)| (path.clone(), staged.stamp())).collect();
+    let went = state.while_publishing(marks, || {
+        let named: Vec<_> = files.iter().map(|(staged, path)| staged.take_name(path)).collect();
+        let mut synced = BTreeMap::new();
+        let named = files.iter().zip(named).map(|((staged, path), named)| match named {
+            Ok(Named::Same) => (Ok(Published::Same), true),
+            Ok(Named::New(folder)) => {
+                let sync = fstat(&folder)
+                    .and_then(|stat| *synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| fsync(&folder)));
+                match sync {
+                    Ok(()) => (Ok(Published::New), staged.offer(path)),
+                    Err(error) => (Err(PublishError::Io(told(format_args!("cannot make {path}"), error))), false),
+                }
+            }
+            Err(error) => (Err(error), true),
+        });
+        named.collect::<Vec<_>>()
+    });
+    let end = |((staged, path), (went, is_certain)): ((Staged, SharePath), _)| {
+        staged.end(&path, &went, is_certain);
+        went
+    };
+    files.into_iter().zip(went).map(end).collect()
+}
