@@ -13,7 +13,7 @@ use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link, LinkError, Source},
+        link::{Found, Link, LinkError, Page, Source},
         share::{Entry, Lookup},
         swarm::{Finder, Report},
     },
@@ -35,26 +35,14 @@ impl Console {
                     self.fail(error);
                 }
             }
-            Ok(Wanted::Matches(matches, more)) => {
-                for (path, rows) in matches {
-                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path));
-                    if let Err(error) = done {
-                        self.fail(error);
-                    }
-                }
-                if more {
-                    self.fail(format_args!(
-                        "more files match {what} than the tracker names at once: get the rest with a narrower pattern"
-                    ));
-                }
-            }
+            Ok(Wanted::Matches(first)) => self.get_matches(what, first),
             Err(error) => self.fail(error),
         }
     }
 
     /// Brings a content to a path, and prints the result.
-    fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
-        let size = match self.what_stands_at(path) {
+    pub(super) fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
+        let size = match self.what_stands_at(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 say(format_args!("{path} is here already"));
                 size
@@ -78,9 +66,8 @@ impl Console {
         Ok(())
     }
 
-    /// What stands at a path; a file that is not hashed is given a moment.
-    fn what_stands_at(&self, path: &SharePath) -> Lookup {
-        let deadline = Instant::now() + limits::UNHASHED_TIME;
+    /// What stands at a path; a file that is not hashed is given until `deadline`.
+    pub(super) fn what_stands_at(&self, path: &SharePath, deadline: Instant) -> Lookup {
         loop {
             match self.share.look_up(path) {
                 Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
@@ -109,8 +96,8 @@ impl Finder for Link {
 enum Wanted {
     /// One content, and its path where there is one.
     Content(ContentId, Option<SharePath>),
-    /// What a pattern matches, by path; and whether there are more.
-    Matches(BTreeMap<SharePath, Vec<Found>>, bool),
+    /// What a pattern matches: the first page of it.
+    Matches(Page),
 }
 
 /// Finds out what `what` names: an id, else a path, else a pattern.
@@ -146,23 +133,14 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
             Err(error) => format!("{}: {error}", named(what)),
         });
     }
-    let (rows, more) = link.search(what, false).map_err(|error| error.to_string())?;
-    let mut matches = BTreeMap::<SharePath, Vec<Found>>::new();
-    for row in rows {
-        matches.entry(row.path.clone()).or_default().push(row);
-    }
-    match matches.pop_first() {
-        None => Err(format!("nothing matches {what} now")),
-        Some((path, rows)) if matches.is_empty() && !more => {
-            Ok(Wanted::Content(one_content(path.as_str(), &rows)?, Some(path)))
+    let page = link.page(what, None).map_err(|error| error.to_string())?;
+    match &page.found[..] {
+        [] => Err(format!("nothing matches {what} now")),
+        [first, ..] if !page.more && page.found.iter().all(|row| row.path == first.path) => {
+            Ok(Wanted::Content(one_content(first.path.as_str(), &page.found)?, Some(first.path.clone())))
         }
-        Some(_) if has_target => {
-            Err(format!("{what} matches several files: they cannot all go to one path, leave it out"))
-        }
-        Some((path, rows)) => {
-            matches.insert(path, rows);
-            Ok(Wanted::Matches(matches, more))
-        }
+        _ if has_target => Err(format!("{what} matches several files: they cannot all go to one path, leave it out")),
+        _ => Ok(Wanted::Matches(page)),
     }
 }
 
@@ -172,7 +150,7 @@ fn named(word: &str) -> String {
 }
 
 /// The content that a path names, where it names one.
-fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, String> {
+pub(super) fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, String> {
     let mut contents = BTreeMap::new();
     for row in rows {
         contents.entry(row.content).or_insert(row);

@@ -2,6 +2,7 @@
 
 mod commands;
 mod get;
+mod many;
 mod progress;
 mod text;
 mod words;

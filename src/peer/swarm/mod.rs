@@ -5,6 +5,7 @@ pub mod fresh;
 pub mod partial;
 pub mod plan;
 
+mod batch;
 mod budget;
 mod connection;
 mod crew;
@@ -14,5 +15,6 @@ mod get;
 #[cfg(test)]
 mod liars;
 
+pub use batch::{Batch, Group, Small};
 pub use fetch::{FetchError, Fetcher};
 pub use get::{Finder, GetError, Getter, Report, Watch};
