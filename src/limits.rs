@@ -251,7 +251,7 @@ pub const SMALL_CONNECTIONS: usize = 16;
 pub const SMALL_TRIES: u32 = 2;
 /// So many files in a row of which neither a batch nor the patient download after it brings anything: what
 /// failed in the batch besides is not tried again.
-pub const BATCH_RETRIES: u32 = 3;
+pub const BATCH_RETRIES: u32 = 2;
 /// A target that is not hashed yet is waited for this long.
 pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
 
