@@ -242,6 +242,34 @@ mod tests {
     }
 
     #[test]
+    fn pages_go_on_in_order_or_end_whatever_the_tracker_says() {
+        let page = |rows: &[(&str, u64)], after: Option<&Found>| {
+            let found = rows.iter().map(|(path, size)| row(path, &[7; 32], *size)).collect();
+            let reply = proto::SearchReply { found, more: true, ..proto::SearchReply::default() };
+            let Page { found, more, .. } = Page::new(reply, after, false);
+            (found.iter().map(|row| (row.path.to_string(), row.size)).collect::<Vec<_>>(), more)
+        };
+        let named =
+            |rows: &[(&str, u64)]| rows.iter().map(|(path, size)| ((*path).to_owned(), *size)).collect::<Vec<_>>();
+        let rows = [("b", 1), ("a", 1), ("b", 1), ("b", 2), ("c", 0)];
+        assert_eq!(page(&rows, None), (named(&[("b", 1), ("b", 2), ("c", 0)]), true));
+        let last = found(row("b", &[7; 32], 2)).unwrap();
+        assert_eq!(page(&rows, Some(&last)), (named(&[("c", 0)]), true));
+        assert_eq!(page(&rows[..4], Some(&last)), (Vec::new(), false), "the same page for ever");
+        assert_eq!(page(&[], None), (Vec::new(), false));
+    }
+
+    #[test]
+    fn places_that_nobody_should_dial_are_dropped_and_their_number_is_cut() {
+        let place = |address: &str| proto::Place { peer_id: "p".into(), address: address.into(), zone: "z".into() };
+        let bad = ["127.0.0.1:22", "169.254.169.254:80", "10.0.0.1:0", "host:1"];
+        let places = bad.into_iter().map(place).chain((0..1000).map(|_| place("10.0.0.1:5000"))).collect();
+        let page = Page::new(proto::SearchReply { places, ..proto::SearchReply::default() }, None, false);
+        assert_eq!(page.places.len(), limits::REPLY_PLACES - bad.len());
+        assert!(page.places.iter().all(|place| place.address.to_string() == "10.0.0.1:5000"));
+    }
+
+    #[test]
     fn addresses_that_nobody_should_dial_are_dropped() {
         let source = |address: &str| proto::Source {
             peer_id: "p".into(),
