@@ -42,26 +42,41 @@ pub(super) fn finish(files: Vec<Staging>) -> Vec<io::Result<Staged>> {
 /// Gives each file its name, then brings each folder to disk once, then offers the files. In the order given.
 pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Result<Published, PublishError>> {
     let marks = files.iter().map(|(staged, path)| (path.clone(), staged.stamp())).collect();
-    let went = state.while_publishing(marks, || {
+    let (went, is_certain) = state.while_publishing(marks, || {
         let named: Vec<_> = files.iter().map(|(staged, path)| staged.take_name(path)).collect();
-        let mut synced = BTreeMap::new();
-        let named = files.iter().zip(named).map(|((staged, path), named)| match named {
-            Ok(Named::Same) => (Ok(Published::Same), true),
-            Ok(Named::New(folder)) => {
-                let sync = fstat(&folder)
-                    .and_then(|stat| *synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| fsync(&folder)));
-                match sync {
-                    Ok(()) => (Ok(Published::New), staged.offer(path)),
-                    Err(error) => (Err(PublishError::Io(told(format_args!("cannot make {path}"), error))), false),
-                }
-            }
-            Err(error) => (Err(error), true),
-        });
-        named.collect::<Vec<_>>()
+        let went = synced(named, &files);
+        let is_new = files.iter().zip(&went).filter(|(_, went)| matches!(went, Ok(Published::New)));
+        let records: Vec<_> = is_new
+            .map(|((staged, path), _)| {
+                let (record, list) = staged.record();
+                (path, record, list)
+            })
+            .collect();
+        let is_certain = state.record(&records);
+        (went, is_certain)
     });
-    let end = |((staged, path), (went, is_certain)): ((Staged, SharePath), _)| {
-        staged.end(&path, &went, is_certain);
-        went
+    let mut is_certain = is_certain.into_iter();
+    for ((staged, path), went) in files.into_iter().zip(&went) {
+        let is_certain = !matches!(went, Ok(Published::New)) || is_certain.next().unwrap_or_default();
+        staged.end(&path, went, is_certain);
+    }
+    went
+}
+
+/// Brings the folders of files that have their names to disk, each once.
+fn synced(
+    named: Vec<Result<Named, PublishError>>,
+    files: &[(Staged, SharePath)],
+) -> Vec<Result<Published, PublishError>> {
+    let mut synced = BTreeMap::new();
+    let sync = |(named, (_, path)): (Result<Named, PublishError>, &(Staged, SharePath))| match named? {
+        Named::Same => Ok(Published::Same),
+        Named::New(folder) => {
+            let sync = fstat(&folder)
+                .and_then(|stat| *synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| fsync(&folder)));
+            sync.map_err(|error| PublishError::Io(told(format_args!("cannot make {path}"), error)))?;
+            Ok(Published::New)
+        }
     };
-    files.into_iter().zip(went).map(end).collect()
+    named.into_iter().zip(files).map(sync).collect()
 }

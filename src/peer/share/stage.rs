@@ -186,10 +186,9 @@ impl Staged {
         Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
     }
 
-    /// Offers a file that has its name on disk. False if others have touched it already.
-    pub(super) fn offer(&self, path: &SharePath) -> bool {
-        let record = Record { content: self.entry.content, stamp: self.stamp };
-        self.nameless.state.record(path, record, &self.list)
+    /// What to record of it once its name is on disk.
+    pub(super) fn record(&self) -> (Record, &PieceList) {
+        (Record { content: self.entry.content, stamp: self.stamp }, &self.list)
     }
 
     /// Tidies up behind publishing, which `went` like this; `is_certain` if what has the name is what it was.
