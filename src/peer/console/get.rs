@@ -51,7 +51,7 @@ impl Console {
                 return Err(format!("{path} is here with other content: give a new path, as in `get {id} <new path>`"));
             }
             Lookup::Unhashed => {
-                return Err(format!("{path} is here and not hashed yet: try again in a while, or give a new path"));
+                return Err(is_unhashed(path));
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
@@ -147,6 +147,10 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
 /// A word that is no path, to be shown; one can be empty or hold what a terminal would obey.
 fn named(word: &str) -> String {
     if word.is_empty() || word.contains(char::is_control) { format!("{word:?}") } else { word.to_owned() }
+}
+
+pub(super) fn is_unhashed(path: &SharePath) -> String {
+    format!("{path} is here and not hashed yet: try again in a while, or give a new path")
 }
 
 /// The content that a path names, where it names one.

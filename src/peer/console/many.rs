@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Console, get::one_content, progress::files_text, text};
+use super::{
+    Console,
+    get::{is_unhashed, one_content},
+    progress::files_text,
+    text,
+};
 use crate::{
     content::ContentId,
     limits,
@@ -62,12 +67,12 @@ impl Console {
             .get(small, |group| retries.extend(self.take(group, tally)));
         let mut in_vain = 0;
         for (path, id, error) in retries {
-            let error = match error {
-                error if in_vain >= limits::BATCH_RETRIES => Err(format!("{path}: {error}")),
+            let done = match in_vain {
+                limits::BATCH_RETRIES.. => Err(format!("{path}: {error}")),
                 _ => self.fetch(&id, &path, fetcher),
             };
-            in_vain = if error.is_ok() { 0 } else { in_vain + 1 };
-            self.count(error, tally);
+            in_vain = if done.is_ok() { 0 } else { in_vain + 1 };
+            self.count(done, tally);
         }
         for (path, id) in others {
             let done = self.fetch(&id, &path, fetcher);
@@ -103,6 +108,7 @@ impl Console {
                     let sources = sources.filter_map(|peer| numbers.get(peer).copied()).collect();
                     small.push(Small { path, content, size: rows[0].size, sources });
                 }
+                Lookup::Unhashed => self.count(Err(is_unhashed(&path)), tally),
                 // What stands in the way is told there.
                 _ => others.push((path, content)),
             }

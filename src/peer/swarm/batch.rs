@@ -72,9 +72,9 @@ impl Batch<'_> {
             loop {
                 let (here, is_end) = crowd.wait();
                 let mut group = Group::default();
-                let (files, paths): (Vec<_>, Vec<_>) = here.into_iter().map(|(file, staging)| (file, staging)).unzip();
-                let staged = paths.into_iter().zip(files.iter().map(|file: &Small| file.path.clone())).collect();
-                let went = self.share.publish_all(staged).into_iter().zip(files);
+                let (files, stagings): (Vec<Small>, Vec<_>) = here.into_iter().unzip();
+                let paths = files.iter().map(|file| file.path.clone());
+                let went = self.share.publish_all(stagings.into_iter().zip(paths).collect()).into_iter().zip(files);
                 group.answers.extend(went.map(|(went, file)| {
                     let went = match went {
                         Ok(_) => Ok(()),
