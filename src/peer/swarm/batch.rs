@@ -70,7 +70,8 @@ impl Batch<'_> {
         thread::scope(|scope| {
             crowd.start(scope);
             loop {
-                let (here, is_end) = crowd.wait();
+                let (mut here, is_end) = crowd.wait();
+                here.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
                 let mut group = Group::default();
                 let (files, stagings): (Vec<Small>, Vec<_>) = here.into_iter().unzip();
                 let paths = files.iter().map(|file| file.path.clone());
