@@ -65,6 +65,8 @@ impl Console {
         let (share, link) = (self.share.clone(), self.link.clone());
         Batch { share: &share, fetcher, places, zone: link.zone() }
             .get(small, |group| retries.extend(self.take(group, tally)));
+        // As for one file: whatever a script does next finds this peer among the sources.
+        self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
         let mut in_vain = 0;
         for (path, id, error) in retries {
             let done = match in_vain {
@@ -135,8 +137,6 @@ impl Console {
             }
         }
         if !lines.is_empty() {
-            // As for one file: whoever reads the result finds this peer among the sources.
-            self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
             self.put(&lines);
         }
         tally.show();
