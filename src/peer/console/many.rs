@@ -19,7 +19,7 @@ use crate::{
     peer::{
         link::{Found, LinkError, Page, Place},
         share::{Entry, Lookup},
-        swarm::{Batch, Fetcher, GetError, Group, Small},
+        swarm::{Batch, GetError, Group, Small},
     },
     say, show,
 };
@@ -29,12 +29,11 @@ impl Console {
     pub(super) fn get_matches(&mut self, pattern: &str, first: Page) {
         let mut matches = Matches::new(first);
         let mut tally = Tally::new();
-        let fetcher = Fetcher::default();
         loop {
             let (paths, places) = matches.take();
             tally.found += paths.len();
             tally.is_all = !matches.more;
-            self.get_page(paths, &places, &fetcher, &mut tally);
+            self.get_page(paths, &places, &mut tally);
             if !matches.more {
                 break;
             }
@@ -53,31 +52,24 @@ impl Console {
         say(tally.account());
     }
 
-    fn get_page(
-        &mut self,
-        paths: Vec<(SharePath, Vec<Found>)>,
-        places: &[Place],
-        fetcher: &Fetcher,
-        tally: &mut Tally,
-    ) {
+    fn get_page(&mut self, paths: Vec<(SharePath, Vec<Found>)>, places: &[Place], tally: &mut Tally) {
         let (small, others) = self.sort(paths, places, tally);
         let mut retries = Vec::new();
-        let (share, link) = (self.share.clone(), self.link.clone());
-        Batch { share: &share, fetcher, places, zone: link.zone() }
-            .get(small, |group| retries.extend(self.take(group, tally)));
+        let getter = self.getter.clone();
+        Batch { getter: &getter, places }.get(small, |group| retries.extend(self.take(group, tally)));
         // As for one file: whatever a script does next finds this peer among the sources.
         self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
         let mut in_vain = 0;
         for (path, id, error) in retries {
             let done = match in_vain {
                 limits::BATCH_RETRIES.. => Err(format!("{path}: {error}")),
-                _ => self.fetch(&id, &path, fetcher),
+                _ => self.fetch(&id, &path),
             };
             in_vain = if done.is_ok() { 0 } else { in_vain + 1 };
             self.count(done, tally);
         }
         for (path, id) in others {
-            let done = self.fetch(&id, &path, fetcher);
+            let done = self.fetch(&id, &path);
             self.count(done, tally);
         }
     }
@@ -106,7 +98,7 @@ impl Console {
                     tally.here += 1;
                 }
                 Lookup::Absent if rows.len() == 1 && rows[0].size <= limits::PIECE_BYTES => {
-                    let sources = rows[0].source_ids.iter().filter(|peer| **peer != self.peer);
+                    let sources = rows[0].source_ids.iter().filter(|peer| **peer != self.getter.peer);
                     let sources = sources.filter_map(|peer| numbers.get(peer).copied()).collect();
                     small.push(Small { path, content, size: rows[0].size, sources });
                 }

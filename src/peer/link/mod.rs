@@ -320,11 +320,6 @@ impl Link {
         Located::new(reply, self.shared.config.tracker.is_local())
     }
 
-    /// The own zone.
-    pub fn zone(&self) -> &Zone {
-        &self.shared.config.zone
-    }
-
     /// Whether the tracker knows this peer, as far as the last call to it told.
     pub fn is_joined(&self) -> bool {
         self.shared.standing().joined

@@ -13,17 +13,18 @@ use std::{
 };
 
 use super::{
+    budget::{self, Part},
     connection::Connection,
-    fetch::{FetchError, Fetcher},
-    get::GetError,
+    fetch::FetchError,
+    get::{GetError, Getter},
 };
 use crate::{
     content::ContentId,
     limits,
-    name::{PeerId, SharePath, Zone},
+    name::{PeerId, SharePath},
     peer::{
         link::Place,
-        share::{PublishError, Share, Staging},
+        share::{PublishError, Staging},
     },
 };
 
@@ -42,14 +43,10 @@ pub struct Small {
 
 /// Where small files come from, and go to.
 pub struct Batch<'a> {
-    /// Where to.
-    pub share: &'a Share,
-    /// Talks to sources.
-    pub fetcher: &'a Fetcher,
+    /// Where to, and how: sources of its zone are asked before others.
+    pub getter: &'a Getter,
     /// The sources of all files.
     pub places: &'a [Place],
-    /// The own zone: its sources are asked before others.
-    pub zone: &'a Zone,
 }
 
 /// What has become of some files since the last time.
@@ -75,7 +72,8 @@ impl Batch<'_> {
                 let mut group = Group::default();
                 let (files, stagings): (Vec<Small>, Vec<_>) = here.into_iter().unzip();
                 let paths = files.iter().map(|file| file.path.clone());
-                let went = self.share.publish_all(stagings.into_iter().zip(paths).collect()).into_iter().zip(files);
+                let went =
+                    self.getter.share.publish_all(stagings.into_iter().zip(paths).collect()).into_iter().zip(files);
                 group.answers.extend(went.map(|(went, file)| {
                     let went = match went {
                         Ok(_) => Ok(()),
@@ -97,6 +95,8 @@ impl Batch<'_> {
 /// The threads of a batch, one for each connection, and what they share.
 struct Crowd<'a> {
     batch: &'a Batch<'a>,
+    /// Its part of the peer's connections.
+    part: Part,
     state: Mutex<State>,
     /// A file has come, or a thread has ended.
     came: Condvar,
@@ -218,7 +218,7 @@ impl State {
 
 impl<'a> Crowd<'a> {
     fn new(batch: &'a Batch<'a>, files: Vec<Small>) -> Self {
-        let source = |place: &Place| Source { is_near: place.zone == *batch.zone, ..Source::default() };
+        let source = |place: &Place| Source { is_near: place.zone == batch.getter.zone, ..Source::default() };
         let state = State {
             waiting: (0..files.len()).collect(),
             files: files.into_iter().map(|small| Some(File { small, failed: Vec::new() })).collect(),
@@ -229,7 +229,13 @@ impl<'a> Crowd<'a> {
             broken: None,
             notes: Vec::new(),
         };
-        Self { batch, state: Mutex::new(state), came: Condvar::new(), room: Condvar::new() }
+        Self {
+            batch,
+            part: batch.getter.fetcher.part(),
+            state: Mutex::new(state),
+            came: Condvar::new(),
+            room: Condvar::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -241,26 +247,29 @@ impl<'a> Crowd<'a> {
         let mut state = self.lock();
         let most = limits::SMALL_CONNECTIONS * state.sources.len();
         for _ in 0..most.min(limits::BATCH_CONNECTIONS).min(state.files.len()) {
+            let Some(place) = self.part.place() else { return };
             let builder = thread::Builder::new().name("fetch".into()).stack_size(limits::CONNECTION_STACK);
             // Fewer do as well.
-            state.threads += usize::from(builder.spawn_scoped(scope, || self.work()).is_ok());
+            state.threads += usize::from(builder.spawn_scoped(scope, move || self.work(place)).is_ok());
         }
     }
 
-    /// The life of a connection.
-    fn work(&self) {
+    /// The life of a connection, which has a `place` in the budget.
+    fn work(&self, place: budget::Place) {
         let mut connection: Option<(usize, Connection)> = None;
         let mut buffer = vec![0; limits::PIECE_BYTES as usize];
         loop {
             let mut state = self.lock();
             let current = connection.as_ref().map(|(source, _)| *source);
-            let next = state.next(current);
+            // Whoever has more than its part gives back; what waits is for those that are left.
+            let is_extra = state.threads > 1 && self.part.is_exceeded(state.threads);
+            let next = if is_extra { None } else { state.next(current) };
             if let Some(current) = current {
                 state.sources[current].connections -= 1;
             }
             let Some((index, source)) = next else {
                 state.threads -= 1;
-                drop(state);
+                drop((state, place));
                 return self.came.notify_all();
             };
             state.sources[source].connections += 1;
@@ -269,10 +278,12 @@ impl<'a> Crowd<'a> {
             drop(state);
             let (_, link) = match &mut connection {
                 Some(same) if same.0 == source => same,
-                other => other.insert((source, self.batch.fetcher.connection(self.batch.places[source].address))),
+                other => {
+                    other.insert((source, self.batch.getter.fetcher.connection(self.batch.places[source].address)))
+                }
             };
             let staging = fetch(link, &content, size, &mut buffer).and_then(|bytes| {
-                let mut staging = self.batch.share.stage().map_err(Failure::Disk)?;
+                let mut staging = self.batch.getter.share.stage().map_err(Failure::Disk)?;
                 staging.write_all(bytes).map_err(Failure::Disk)?;
                 // By the time that the others have come, it may be on disk.
                 staging.send_on();
