@@ -32,7 +32,7 @@ size: tools ## what the binaries weigh, on disk and in memory, against their lim
 
 bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk)
 	@scripts/release.sh $(NATIVE)
-	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits --bench many
 
 check: tools ## formatting and lints, as CI wants them
 	@scripts/have-component.sh rustfmt clippy

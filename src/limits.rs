@@ -42,6 +42,10 @@ pub const PATHS_BYTES: usize = 512 << 20;
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply.
 pub const SEARCH_RESULTS: usize = 1000;
+/// Sources of a row that a search says the places of, on demand.
+pub const ROW_PLACES: usize = 4;
+/// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
+pub const REPLY_PLACES: usize = 64;
 /// Peer ids named with one search row, paths and sources named by one locate.
 pub const NAMED: usize = 100;
 /// Contents one peer may be downloading in the tracker, and as many in one announce.
@@ -210,6 +214,9 @@ pub const SHARE_DEPTH: usize = 64;
 /// Entries in one page of `GET /files`.
 pub const LIST_PAGE: usize = 1000;
 
+/// Threads that bring the files of a batch to disk: more of them gain nothing.
+pub const SYNCS: usize = 8;
+
 // ---- get -----------------------------------------------------------------------------------
 
 /// Connecting to a source.
@@ -234,6 +241,19 @@ pub const FETCH_BLOCK_BYTES: usize = 256 << 10;
 pub const FETCH_ROUNDS: usize = 2;
 /// Between two such rounds.
 pub const FETCH_PAUSE: Duration = Duration::from_millis(500);
+/// Small files of a pattern that are brought to disk together; each is an open file until then.
+pub const BATCH_FILES: usize = 128;
+/// The first of them waits at most so long for the others.
+pub const BATCH_TIME: Duration = Duration::from_millis(500);
+/// Connections over which small files come, in all.
+pub const BATCH_CONNECTIONS: usize = 32;
+/// Of these, to one source: at 20 ms round trip, 800 files a second.
+pub const SMALL_CONNECTIONS: usize = 16;
+/// How often a source may fail to give a small file before another is asked for it.
+pub const SMALL_TRIES: u32 = 2;
+/// So many files in a row of which neither a batch nor the patient download after it brings anything: what
+/// failed in the batch besides is not tried again.
+pub const BATCH_RETRIES: u32 = 2;
 /// A target that is not hashed yet is waited for this long.
 pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
 

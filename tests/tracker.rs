@@ -68,7 +68,10 @@ impl Client {
     }
 
     async fn search(&mut self, text: &str, exact: bool) -> Result<SearchReply, Status> {
-        self.0.search(SearchRequest { text: text.to_owned(), exact }).await.map(tonic::Response::into_inner)
+        self.0
+            .search(SearchRequest { text: text.to_owned(), exact, ..SearchRequest::default() })
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     async fn locate(&mut self, content: &[u8]) -> Result<LocateReply, Status> {
@@ -146,6 +149,79 @@ async fn what_one_peer_announces_another_finds_and_locates() {
     assert!(located.sources.iter().all(|source| source.size == 3 && source.address == "127.0.0.1:5000"));
     assert_eq!(client.locate(&[0; 32]).await.unwrap(), LocateReply::default());
     line(&tracker, "join peer=a address=127.0.0.1:5000 zone=us-east-1a took_over=false");
+}
+
+#[tokio::test]
+async fn a_search_goes_on_behind_its_last_row_until_all_were_named_once() {
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
+    let a = client.join("a", 1).await.unwrap().token;
+    let b = client.join("b", 2).await.unwrap().token;
+    let paths: Vec<String> = (0..2300).map(|number| format!("logs/{number:04}")).collect();
+    for (token, text) in [(&a, "one"), (&b, "two")] {
+        for paths in paths.chunks(limits::ANNOUNCE_FILES) {
+            let added: Vec<_> = paths.iter().map(|path| (path.as_str(), text)).collect();
+            client.announce(token, &added, &[]).await.unwrap();
+        }
+    }
+    let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let request = SearchRequest { text: "logs/*".into(), after: after.clone(), ..SearchRequest::default() };
+        let reply = client.0.search(request).await.unwrap().into_inner();
+        seen.extend(reply.found.iter().map(|row| (row.path.clone(), row.content.clone())));
+        pages += 1;
+        let Some(last) = reply.found.last().filter(|_| reply.more) else { break };
+        after = Some(File { path: last.path.clone(), content: last.content.clone(), size: last.size });
+    }
+    let mut expected: Vec<_> =
+        paths.iter().flat_map(|path| ["one", "two"].map(|text| (path.clone(), file(path, text).content))).collect();
+    expected.sort();
+    assert!(seen == expected, "{} rows", seen.len());
+    assert_eq!(pages, 5);
+    let after = Some(File { path: "../x".into(), ..File::default() });
+    let bad = SearchRequest { text: "x".into(), after, ..SearchRequest::default() };
+    refused(client.0.search(bad).await, Code::InvalidArgument, "after.path");
+}
+
+#[tokio::test]
+async fn a_search_says_where_its_rows_are_and_of_the_askers_zone_first() {
+    let tracker = tracker(&[]);
+    let mut client = Client::of(&tracker).await;
+    let paths: Vec<String> = (0..500).map(|number| format!("f{number:03}")).collect();
+    let files: Vec<_> = paths.iter().map(|path| (path.as_str(), path.as_str())).collect();
+    for number in 0..20 {
+        let id = format!("p{number:02}");
+        let zone = if number % 10 == 0 { "near" } else { "far" };
+        let join = JoinRequest { zone: zone.into(), ..joining(&id, number) };
+        let token = client.join_as(join).await.unwrap().token;
+        client.announce(&token, &files, &[]).await.unwrap();
+    }
+    let mut chosen = std::collections::BTreeSet::new();
+    for _ in 0..30 {
+        let request =
+            SearchRequest { text: "f*".into(), places: true, zone: "near".into(), ..SearchRequest::default() };
+        let reply = client.0.search(request).await.unwrap().into_inner();
+        assert_eq!(reply.found.len(), 500);
+        for row in &reply.found {
+            assert_eq!((row.sources, row.source_ids.len()), (20, limits::ROW_PLACES));
+            let mut near = row.source_ids[..2].to_vec();
+            near.sort();
+            assert_eq!(near, ["p00", "p10"]);
+        }
+        let ids: Vec<_> = reply.places.iter().map(|place| place.peer_id.clone()).collect();
+        assert_eq!(ids, reply.found[0].source_ids, "each is named once");
+        assert!(reply.places.iter().all(|place| place.address == "127.0.0.1:5000"));
+        chosen.extend(ids);
+    }
+    assert!(chosen.len() > 10, "askers are spread over the sources: {chosen:?}");
+    // Where each row has sources of its own, a reply ends before there are too many.
+    for number in 0..100 {
+        let token = client.join(&format!("q{number}"), 100 + number).await.unwrap().token;
+        client.announce(&token, &[(&format!("own{number:03}"), &number.to_string())], &[]).await.unwrap();
+    }
+    let request = SearchRequest { text: "own*".into(), places: true, ..SearchRequest::default() };
+    let reply = client.0.search(request).await.unwrap().into_inner();
+    assert_eq!((reply.found.len(), reply.places.len(), reply.more), (limits::REPLY_PLACES, limits::REPLY_PLACES, true));
 }
 
 #[tokio::test]

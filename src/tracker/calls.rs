@@ -2,6 +2,7 @@
 //! registry is asked, and its answer put into a reply.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
@@ -14,7 +15,7 @@ use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
-    registry::{Changes, Content, Identity, Join, Refusal, Registry, Row, Token},
+    registry::{Changes, Content, Identity, Join, Refusal, Registry, Row, Source, Token},
     search::Pattern,
 };
 use crate::{address::is_dialable, content::ContentId, limits, name::SharePath, proto, say};
@@ -176,14 +177,23 @@ impl Calls {
         if request.text.is_empty() || request.text.len() > limits::PATH_BYTES {
             return Err(invalid("text", format_args!("1 to {} bytes", limits::PATH_BYTES)));
         }
-        let local = from.is_loopback();
+        let after = match &request.after {
+            Some(file) => Some((parse("after.path", &file.path)?, content("after", &file.content, file.size)?)),
+            None => None,
+        };
+        let zone = parse("zone", &request.zone)?;
+        let mut dice = [0; 8];
+        random(&mut dice);
+        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(dice));
         let (registry, _) = self.registry();
+        let near = request.places.then_some(|content| registry.near(content, &zone, is_local, dice));
         if !request.exact {
-            return Ok(search_reply(registry.search(&mut Pattern::new(&request.text), local)));
+            let mut pattern = Pattern::new(&request.text);
+            return Ok(search_reply(registry.search(&mut pattern, after.as_ref(), is_local), near));
         }
         // What is no path names nothing, and that is no error: people type such things.
         let Ok(path) = request.text.parse::<SharePath>() else { return Ok(proto::SearchReply::default()) };
-        Ok(search_reply(registry.search_exact(&path, local)))
+        Ok(search_reply(registry.search_exact(&path, after.as_ref(), is_local), near))
     }
 
     pub(super) fn locate(&self, from: IpAddr, request: &proto::LocateRequest) -> Result<proto::LocateReply, Refused> {
@@ -237,26 +247,48 @@ fn content(entry: impl Display, id: &[u8], size: u64) -> Result<Content, Refused
     Ok(Content { id, size })
 }
 
-/// As many rows as a reply may have, and as its message may have bytes.
-fn search_reply<'a>(rows: impl Iterator<Item = Row<'a>>) -> proto::SearchReply {
+/// As many rows as a reply may have, and as its message may have bytes; and where to fetch them from, if
+/// `near` says that.
+fn search_reply<'a>(
+    rows: impl Iterator<Item = Row<'a>>,
+    near: Option<impl Fn(Content) -> Vec<Source<'a>>>,
+) -> proto::SearchReply {
     /// A field's tag and length, at most.
     const FIELD_BYTES: usize = 8;
     let mut reply = proto::SearchReply::default();
+    let mut placed = BTreeSet::new();
     let mut bytes = FIELD_BYTES;
     for row in rows {
+        let near = near.as_ref().map(|near| near(row.content));
+        let source_ids = match &near {
+            Some(near) => near.iter().map(|source| source.id.to_string()).collect(),
+            None => row.source_ids.into_iter().map(ToString::to_string).collect(),
+        };
         let found = proto::Found {
             path: row.path.to_string(),
             content: row.content.id.bytes().to_vec(),
             size: row.content.size,
             sources: u32::try_from(row.sources).unwrap_or(u32::MAX),
-            source_ids: row.source_ids.into_iter().map(ToString::to_string).collect(),
+            source_ids,
         };
         bytes += found.encoded_len() + FIELD_BYTES;
-        if reply.found.len() == limits::SEARCH_RESULTS || bytes > limits::RPC_BYTES {
+        let mut places = Vec::new();
+        for source in near.into_iter().flatten().filter(|source| placed.insert(source.id)) {
+            let place = proto::Place {
+                peer_id: source.id.to_string(),
+                address: source.address.to_string(),
+                zone: source.zone.as_str().to_owned(),
+            };
+            bytes += place.encoded_len() + FIELD_BYTES;
+            places.push(place);
+        }
+        let is_full = reply.found.len() == limits::SEARCH_RESULTS || placed.len() > limits::REPLY_PLACES;
+        if is_full || bytes > limits::RPC_BYTES {
             reply.more = true;
             break;
         }
         reply.found.push(found);
+        reply.places.extend(places);
     }
     reply
 }
@@ -329,9 +361,11 @@ mod tests {
             .announce(&proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() })
             .unwrap();
         for exact in [true, false] {
-            let search = proto::SearchRequest { text: "x".into(), exact };
+            let search =
+                proto::SearchRequest { text: "x".into(), exact, places: true, ..proto::SearchRequest::default() };
             assert_eq!(calls.search(here, &search).unwrap().found.len(), 1);
-            assert_eq!(calls.search(there, &search).unwrap().found.len(), 0);
+            assert_eq!(calls.search(here, &search).unwrap().places[0].zone, "z1");
+            assert_eq!(calls.search(there, &search).unwrap(), proto::SearchReply::default());
         }
         let locate = proto::LocateRequest { content: vec![1; 32], ..proto::LocateRequest::default() };
         assert_eq!(calls.locate(here, &locate).unwrap().sources[0].zone, "z1");

@@ -306,33 +306,39 @@ impl Registry {
         self.leases.first().map(|&(deadline, _)| deadline)
     }
 
-    /// Files whose path the pattern means, ordered by path and content. Peers on loopback count,
-    /// and are named, only if the asker is there too.
+    /// Files whose path the pattern means, ordered by path and content, those behind `after` only. Peers
+    /// on loopback count, and are named, only if the asker is there too.
     pub fn search<'a>(
         &'a self,
         pattern: &'a mut Pattern,
+        after: Option<&'a (SharePath, Content)>,
         asker_is_local: bool,
     ) -> impl Iterator<Item = Row<'a>> + use<'a> {
-        let names = self.files.names().filter(|(path, _)| pattern.matches(path.as_str()));
-        names.flat_map(move |(path, name)| self.rows(path, name, asker_is_local))
+        let names = self.files.names_from(after.map(|(path, _)| path));
+        let names = names.filter(|(path, _)| pattern.matches(path.as_str()));
+        names.flat_map(move |(path, name)| self.rows(path, name, after, asker_is_local))
     }
 
     /// The files with exactly this path, ordered by content; otherwise as [`search`](Self::search).
     pub fn search_exact<'a>(
         &'a self,
         path: &'a SharePath,
+        after: Option<&'a (SharePath, Content)>,
         asker_is_local: bool,
     ) -> impl Iterator<Item = Row<'a>> + use<'a> {
-        self.files.name(path).into_iter().flat_map(move |name| self.rows(path, name, asker_is_local))
+        self.files.name(path).into_iter().flat_map(move |name| self.rows(path, name, after, asker_is_local))
     }
 
     fn rows<'a>(
         &'a self,
         path: &'a SharePath,
         name: Handle<Name>,
+        after: Option<&'a (SharePath, Content)>,
         asker_is_local: bool,
     ) -> impl Iterator<Item = Row<'a>> {
-        self.files.versions(name).filter(move |held| held.sources(asker_is_local) > 0).map(move |held| {
+        let is_behind = move |held: &&Held| after.is_none_or(|(last, content)| (path, held.content) > (last, *content));
+        let versions = self.files.versions(name).filter(is_behind);
+        versions.filter(move |held| held.sources(asker_is_local) > 0).map(move |held| {
             let sources = held.holders().map(|peer| &self.peers[peer]).filter(|peer| peer.is_for(asker_is_local));
             Row {
                 path,
@@ -341,6 +347,26 @@ impl Registry {
                 source_ids: sources.take(limits::NAMED).map(|peer| &peer.id).collect(),
             }
         })
+    }
+
+    /// At most [`limits::ROW_PLACES`] peers that hold a content, for one who wants to fetch many: those of
+    /// its zone first. The same `dice` give the same peers for contents that the same peers hold, so that
+    /// few connections do; others spread the askers. Peers on loopback are given only to askers there.
+    pub fn near(&self, content: Content, zone: &Zone, asker_is_local: bool, dice: u64) -> Vec<Source<'_>> {
+        let holders = self.files.holders(content);
+        let first = Dice(dice).below(holders.len().max(1));
+        let holders = holders[first..].iter().chain(&holders[..first]).map(|&(peer, _)| &self.peers[peer]);
+        let mut near: Vec<_> = holders.filter(|peer| peer.is_for(asker_is_local)).take(limits::CANDIDATES).collect();
+        near.sort_by_key(|peer| peer.zone != *zone);
+        let near = near.into_iter().take(limits::ROW_PLACES);
+        near.map(|peer| Source {
+            id: &peer.id,
+            address: peer.address,
+            zone: &peer.zone,
+            size: content.size,
+            is_partial: false,
+        })
+        .collect()
     }
 
     /// Who holds a content, and what it is called. Peers on loopback are given only to askers

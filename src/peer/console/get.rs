@@ -9,9 +9,10 @@ use std::{
 use super::{Console, progress::Meter, text};
 use crate::{
     content::ContentId,
+    limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link, LinkError, Source},
+        link::{Found, Link, LinkError, Page, Source},
         share::{Entry, Lookup},
         swarm::{Finder, Report, Watch},
     },
@@ -33,26 +34,14 @@ impl Console {
                     self.fail(error);
                 }
             }
-            Ok(Wanted::Matches(matches, more)) => {
-                for (path, rows) in matches {
-                    let done = one_content(path.as_str(), &rows).and_then(|id| self.fetch(&id, &path));
-                    if let Err(error) = done {
-                        self.fail(error);
-                    }
-                }
-                if more {
-                    self.fail(format_args!(
-                        "more files match {what} than the tracker names at once: get the rest with a narrower pattern"
-                    ));
-                }
-            }
+            Ok(Wanted::Matches(first)) => self.get_matches(what, first),
             Err(error) => self.fail(error),
         }
     }
 
     /// Brings a content to a path, and prints the result.
-    fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
-        let size = match self.share.look_up_hashed(path) {
+    pub(super) fn fetch(&mut self, id: &ContentId, path: &SharePath) -> Result<(), String> {
+        let size = match self.share.look_up_hashed(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 say(format_args!("{path} is here already"));
                 size
@@ -61,7 +50,7 @@ impl Console {
                 return Err(format!("{path} is here with other content: give a new path, as in `get {id} <new path>`"));
             }
             Lookup::Unhashed => {
-                return Err(format!("{path} is here and not hashed yet: try again in a while, or give a new path"));
+                return Err(is_unhashed(path));
             }
             Lookup::Absent => {
                 let meter = Meter::new(path.as_str());
@@ -98,8 +87,8 @@ impl Finder for Link {
 enum Wanted {
     /// One content, and its path where there is one.
     Content(ContentId, Option<SharePath>),
-    /// What a pattern matches, by path; and whether there are more.
-    Matches(BTreeMap<SharePath, Vec<Found>>, bool),
+    /// What a pattern matches: the first page of it.
+    Matches(Page),
 }
 
 /// Finds out what `what` names: an id, else a path, else a pattern.
@@ -135,23 +124,14 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
             Err(error) => format!("{}: {error}", named(what)),
         });
     }
-    let (rows, more) = link.search(what, false).map_err(|error| error.to_string())?;
-    let mut matches = BTreeMap::<SharePath, Vec<Found>>::new();
-    for row in rows {
-        matches.entry(row.path.clone()).or_default().push(row);
-    }
-    match matches.pop_first() {
-        None => Err(format!("nothing matches {what} now")),
-        Some((path, rows)) if matches.is_empty() && !more => {
-            Ok(Wanted::Content(one_content(path.as_str(), &rows)?, Some(path)))
+    let page = link.page(what, None).map_err(|error| error.to_string())?;
+    match &page.found[..] {
+        [] => Err(format!("nothing matches {what} now")),
+        [first, ..] if !page.more && page.found.iter().all(|row| row.path == first.path) => {
+            Ok(Wanted::Content(one_content(first.path.as_str(), &page.found)?, Some(first.path.clone())))
         }
-        Some(_) if has_target => {
-            Err(format!("{what} matches several files: they cannot all go to one path, leave it out"))
-        }
-        Some((path, rows)) => {
-            matches.insert(path, rows);
-            Ok(Wanted::Matches(matches, more))
-        }
+        _ if has_target => Err(format!("{what} matches several files: they cannot all go to one path, leave it out")),
+        _ => Ok(Wanted::Matches(page)),
     }
 }
 
@@ -160,8 +140,12 @@ pub(super) fn named(word: &str) -> String {
     if word.is_empty() || word.contains(char::is_control) { format!("{word:?}") } else { word.to_owned() }
 }
 
+pub(super) fn is_unhashed(path: &SharePath) -> String {
+    format!("{path} is here and not hashed yet: try again in a while, or give a new path")
+}
+
 /// The content that a path names, where it names one.
-fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, String> {
+pub(super) fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, String> {
     let mut contents = BTreeMap::new();
     for row in rows {
         contents.entry(row.content).or_insert(row);

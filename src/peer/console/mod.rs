@@ -3,6 +3,7 @@
 mod commands;
 mod downloads;
 mod get;
+mod many;
 mod progress;
 mod text;
 mod words;

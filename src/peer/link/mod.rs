@@ -23,7 +23,7 @@ use tonic::{
 };
 
 use downloads::Downloads;
-pub use replies::{Found, Located, Source};
+pub use replies::{Found, Located, Page, Place, Source};
 use replies::{Refusal, SearchPage};
 
 use crate::{
@@ -244,10 +244,32 @@ impl Link {
     /// # Errors
     /// When the tracker cannot be asked.
     pub fn search(&self, text: &str, exact: bool) -> Result<(Vec<Found>, bool), LinkError> {
-        let request = proto::SearchRequest { text: text.to_owned(), exact };
+        let request = proto::SearchRequest { text: text.to_owned(), exact, ..proto::SearchRequest::default() };
         let reply = self.ask(|mut client| async move { client.search(request).await })?;
         let SearchPage { found, more } = SearchPage::from(reply);
         Ok((found, more))
+    }
+
+    /// Files whose path matches `text`, behind `after`, and where to fetch them from.
+    ///
+    /// # Errors
+    /// When the tracker cannot be asked.
+    pub fn page(&self, text: &str, after: Option<&Found>) -> Result<Page, LinkError> {
+        let LinkConfig { zone, tracker, .. } = &self.shared.config;
+        let file = |row: &Found| proto::File {
+            path: row.path.to_string(),
+            content: row.content.bytes().to_vec(),
+            size: row.size,
+        };
+        let request = proto::SearchRequest {
+            text: text.to_owned(),
+            after: after.map(file),
+            places: true,
+            zone: zone.as_str().to_owned(),
+            ..proto::SearchRequest::default()
+        };
+        let reply = self.ask(|mut client| async move { client.search(request).await })?;
+        Ok(Page::new(reply, after, tracker.is_local()))
     }
 
     /// The names and whole sources of a content. Addresses that nobody should be made to dial are

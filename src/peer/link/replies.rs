@@ -52,10 +52,64 @@ pub struct Source {
     pub is_partial: bool,
 }
 
+/// Where a peer serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub peer: PeerId,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its zone.
+    pub zone: Zone,
+}
+
 /// A search's reply.
 pub(super) struct SearchPage {
     pub(super) found: Vec<Found>,
     pub(super) more: bool,
+}
+
+/// A part of what a pattern matches, and where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The rows, ordered by path, content and size, no two the same.
+    pub found: Vec<Found>,
+    /// Where the sources are that the rows name. Addresses that nobody should be made to dial are left out.
+    pub places: Vec<Place>,
+    /// There are more behind these.
+    pub more: bool,
+}
+
+impl Page {
+    /// What a tracker says comes behind `after`. Whatever it says, following pages come to an end or go on in order.
+    pub(super) fn new(reply: proto::SearchReply, after: Option<&Found>, tracker_is_local: bool) -> Self {
+        let place = |place: &proto::Place| {
+            let address = dialable(&place.address, tracker_is_local)?;
+            Some(Place { peer: place.peer_id.parse().ok()?, address, zone: place.zone.parse().unwrap_or_default() })
+        };
+        let places = reply.places.iter().take(limits::REPLY_PLACES).filter_map(place).collect();
+        let SearchPage { mut found, more } = reply.into();
+        let mut last = after.map(Found::key);
+        found.retain(|row| {
+            let is_behind = last.as_ref().is_none_or(|last| *last < row.key());
+            last = Some(row.key()).filter(|_| is_behind).or(last.take());
+            is_behind
+        });
+        Self { more: more && !found.is_empty(), found, places }
+    }
+}
+
+impl Found {
+    /// What orders rows.
+    fn key(&self) -> (SharePath, ContentId, u64) {
+        (self.path.clone(), self.content, self.size)
+    }
+}
+
+/// An address that may be dialled where the tracker is.
+fn dialable(address: &str, tracker_is_local: bool) -> Option<SocketAddr> {
+    let address: SocketAddr = address.parse().ok()?;
+    (address.port() > 0 && is_dialable(address.ip(), tracker_is_local)).then_some(address)
 }
 
 impl From<proto::SearchReply> for SearchPage {
@@ -82,11 +136,9 @@ impl Located {
     /// With the addresses that may be dialled where the tracker is.
     pub(super) fn new(reply: proto::LocateReply, tracker_is_local: bool) -> Self {
         let source = |source: proto::Source| {
-            let address: SocketAddr = source.address.parse().ok()?;
-            (address.port() > 0 && is_dialable(address.ip(), tracker_is_local)).then_some(())?;
             Some(Source {
                 peer: source.peer_id.parse().ok()?,
-                address,
+                address: dialable(&source.address, tracker_is_local)?,
                 zone: source.zone.parse().unwrap_or_default(),
                 size: Some(source.size).filter(|size| *size <= limits::CONTENT_BYTES)?,
                 is_partial: source.partial,
@@ -182,11 +234,39 @@ mod tests {
             row("a", &[7; 32], u64::MAX),
         ];
         rows.extend(vec![good; 2 * limits::SEARCH_RESULTS]);
-        let page = SearchPage::from(proto::SearchReply { found: rows, more: false });
+        let page = SearchPage::from(proto::SearchReply { found: rows, ..proto::SearchReply::default() });
         assert!(page.more);
         assert_eq!(page.found.len(), limits::SEARCH_RESULTS - 5);
         assert_eq!(page.found[0].source_ids, ["peer_1".parse().unwrap()]);
         assert_eq!(page.found[0].sources, 1);
+    }
+
+    #[test]
+    fn pages_go_on_in_order_or_end_whatever_the_tracker_says() {
+        let page = |rows: &[(&str, u64)], after: Option<&Found>| {
+            let found = rows.iter().map(|(path, size)| row(path, &[7; 32], *size)).collect();
+            let reply = proto::SearchReply { found, more: true, ..proto::SearchReply::default() };
+            let Page { found, more, .. } = Page::new(reply, after, false);
+            (found.iter().map(|row| (row.path.to_string(), row.size)).collect::<Vec<_>>(), more)
+        };
+        let named =
+            |rows: &[(&str, u64)]| rows.iter().map(|(path, size)| ((*path).to_owned(), *size)).collect::<Vec<_>>();
+        let rows = [("b", 1), ("a", 1), ("b", 1), ("b", 2), ("c", 0)];
+        assert_eq!(page(&rows, None), (named(&[("b", 1), ("b", 2), ("c", 0)]), true));
+        let last = found(row("b", &[7; 32], 2)).unwrap();
+        assert_eq!(page(&rows, Some(&last)), (named(&[("c", 0)]), true));
+        assert_eq!(page(&rows[..4], Some(&last)), (Vec::new(), false), "the same page for ever");
+        assert_eq!(page(&[], None), (Vec::new(), false));
+    }
+
+    #[test]
+    fn places_that_nobody_should_dial_are_dropped_and_their_number_is_cut() {
+        let place = |address: &str| proto::Place { peer_id: "p".into(), address: address.into(), zone: "z".into() };
+        let bad = ["127.0.0.1:22", "169.254.169.254:80", "10.0.0.1:0", "host:1"];
+        let places = bad.into_iter().map(place).chain((0..1000).map(|_| place("10.0.0.1:5000"))).collect();
+        let page = Page::new(proto::SearchReply { places, ..proto::SearchReply::default() }, None, false);
+        assert_eq!(page.places.len(), limits::REPLY_PLACES - bad.len());
+        assert!(page.places.iter().all(|place| place.address.to_string() == "10.0.0.1:5000"));
     }
 
     #[test]

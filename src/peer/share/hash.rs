@@ -43,7 +43,7 @@ pub(super) fn run(state: &State) {
         let is_done = match hash(state, &path, &mut block, &Some(&state.queue)) {
             Ok(Hashed::Whole(record, list)) if !state.queue.is_spoiled() => {
                 state.count_hashed(record.stamp.size);
-                state.record(&path, record, &list)
+                state.record(&[(&path, record, &list)]) == [true]
             }
             Ok(Hashed::Whole(..) | Hashed::Changed) => false,
             Ok(Hashed::Stopped) => true,

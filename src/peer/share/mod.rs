@@ -11,7 +11,7 @@
 //! | `writers` | which files are open for writing |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
-//! | `stage`, `partial`, `writeback` | files on their way into the share |
+//! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
 //! | `jobs` | what is to be downloaded, on disk, and what is left of downloads |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{content::ContentId, limits, name::SharePath};
+use crate::{content::ContentId, name::SharePath};
 
 mod hash;
 mod index;
@@ -36,6 +36,7 @@ mod lists;
 mod open;
 mod partial;
 mod private;
+mod publish;
 mod queue;
 mod rest;
 mod saved;
@@ -172,9 +173,8 @@ impl Share {
         self.0.state.look_up(path)
     }
 
-    /// As [`Share::look_up`]; a file that is not hashed yet is given [`crate::limits::UNHASHED_TIME`].
-    pub fn look_up_hashed(&self, path: &SharePath) -> Lookup {
-        let deadline = Instant::now() + limits::UNHASHED_TIME;
+    /// As [`Share::look_up`]; a file that is not hashed yet is given until `deadline`.
+    pub fn look_up_hashed(&self, path: &SharePath, deadline: Instant) -> Lookup {
         loop {
             match self.look_up(path) {
                 Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
@@ -296,7 +296,25 @@ impl Share {
     /// # Errors
     /// When another content has that name, or the name cannot be made.
     pub fn publish(&self, staged: Staged, path: &SharePath) -> Result<Published, PublishError> {
-        staged.publish(path)
+        let mut went = publish::publish(&self.0.state, vec![(staged, path.clone())]);
+        went.pop().expect("there is one answer for one file")
+    }
+
+    /// Brings many small files to disk and gives them their names, at the price of few: as
+    /// [`publish`](Self::publish) for each, in the order given. Every file is open until it is on disk.
+    pub fn publish_all(&self, files: Vec<(Staging, SharePath)>) -> Vec<Result<Published, PublishError>> {
+        let (files, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let mut staged = Vec::new();
+        // Those that are not on disk have their answer.
+        let mut answers: Vec<_> = (publish::finish(files).into_iter().zip(paths))
+            .map(|(file, path)| file.map(|file| staged.push((file, path))).err().map(PublishError::Io))
+            .collect();
+        let mut went = publish::publish(&self.0.state, staged).into_iter();
+        let answer = |error: &mut Option<PublishError>| match error.take() {
+            Some(error) => Err(error),
+            None => went.next().expect("there is one answer for each file"),
+        };
+        answers.iter_mut().map(answer).collect()
     }
 }
 

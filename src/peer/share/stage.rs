@@ -77,6 +77,11 @@ impl Staging {
         Ok(Self { file: file.into(), hasher: PieceHasher::default(), write_back: WriteBack::default(), nameless })
     }
 
+    /// Has the system begin to write what it has to the disk; waits for nothing.
+    pub fn send_on(&mut self) {
+        self.write_back.send(&self.file);
+    }
+
     /// Ends the writing: the bytes are on disk when this returns.
     ///
     /// # Errors
@@ -142,9 +147,14 @@ impl Staged {
         Ok(Self { entry: Entry { content, size: stamp.size }, list, stamp, nameless, _lock: Some(file) })
     }
 
-    /// See [`super::Share::publish`].
-    pub(super) fn publish(mut self, path: &SharePath) -> Result<Published, PublishError> {
-        let state = self.nameless.state.clone();
+    /// The file's stamp.
+    pub(super) fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Gives the file its name, which is not on disk for sure before the folder is, or finds the same content there.
+    pub(super) fn take_name(&self, path: &SharePath) -> Result<Named, PublishError> {
+        let state = &self.nameless.state;
         if path.parts().count() > limits::SHARE_DEPTH + 1 {
             let sentence =
                 format!("cannot make {path}: files more than {} folders deep are not shared", limits::SHARE_DEPTH);
@@ -154,58 +164,58 @@ impl Staged {
             return Err(refused(format!("cannot make {path}: a share holds {} files at most", limits::SHARE_FILES)));
         }
         let failed = |error: Errno| PublishError::Io(told(format_args!("cannot make {path}"), error));
-        let (content, list) = (self.entry.content, &self.list);
-        state.save_list(&content, list).map_err(|error| failed(errno(&error)))?;
-        let stamp = self.stamp;
-        let mut is_certain = true;
-        let published = state.while_publishing(path, stamp, || {
-            for _ in 0..TRIES {
-                let folder = match state.root.make_folders(path) {
-                    // A folder on the way was removed just after it was made.
-                    Err(Errno::NOENT) => continue,
-                    made => made.map_err(failed)?,
-                };
-                match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
-                    Ok(()) => {
-                        fsync(&folder).map_err(failed)?;
-                        is_certain = state.record(path, Record { content, stamp }, list);
-                        return Ok(Published::New);
+        state.save_list(&self.entry.content, &self.list).map_err(|error| failed(errno(&error)))?;
+        for _ in 0..TRIES {
+            let folder = match state.root.make_folders(path) {
+                // A folder on the way was removed just after it was made.
+                Err(Errno::NOENT) => continue,
+                made => made.map_err(failed)?,
+            };
+            match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
+                Ok(()) => return Ok(Named::New(folder)),
+                Err(Errno::EXIST) => {
+                    if self.compare(state, &folder, path)? {
+                        return Ok(Named::Same);
                     }
-                    Err(Errno::EXIST) => {
-                        if let Some(published) = self.compare(&state, &folder, path)? {
-                            return Ok(published);
-                        }
-                    }
-                    // The folder was removed just after it was opened: make it again.
-                    Err(Errno::NOENT) => {}
-                    Err(error) => return Err(failed(error)),
                 }
+                // The folder was removed just after it was opened: make it again.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(failed(error)),
             }
-            Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
-        });
-        // Named, there is nothing left to remove; and the same content is needed no second time.
-        self.nameless.stays = match published {
+        }
+        Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
+    }
+
+    /// What to record of it once its name is on disk.
+    pub(super) fn record(&self) -> (Record, &PieceList) {
+        (Record { content: self.entry.content, stamp: self.stamp }, &self.list)
+    }
+
+    /// Tidies up behind publishing, which `went` like this; `is_certain` if what has the name is what it was.
+    pub(super) fn end(mut self, path: &SharePath, went: &Result<Published, PublishError>, is_certain: bool) {
+        let state = self.nameless.state.clone();
+        // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
+        self.nameless.stays = match went {
             Ok(Published::New) => true,
             Ok(Published::Same) => false,
             Err(_) => self.nameless.stays,
         };
-        if !matches!(published, Ok(Published::New)) {
-            state.drop_list(&content);
+        if !matches!(went, Ok(Published::New)) {
+            state.drop_list(&self.entry.content);
         }
-        if !is_certain || matches!(published, Err(PublishError::Io(_))) {
+        if !is_certain || matches!(went, Err(PublishError::Io(_))) {
             // Others have touched it already, or it has its name and is not on disk for sure.
             state.look_again(path.clone());
         }
-        published
     }
 
-    /// Compares with the file that has the name. None if it changed or went meanwhile.
-    fn compare(&self, state: &State, folder: &OwnedFd, path: &SharePath) -> Result<Option<Published>, PublishError> {
+    /// Compares with the file that has the name: true for the same content, false if it changed or went meanwhile.
+    fn compare(&self, state: &State, folder: &OwnedFd, path: &SharePath) -> Result<bool, PublishError> {
         let failed = |error: Errno| {
             PublishError::Io(told(format_args!("{path} is there and cannot be read to compare it"), error))
         };
         match statat(folder, path.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(false),
             Err(error) => return Err(failed(error)),
             Ok(stat) if !is_file(&stat) || stat.st_size as u64 != self.entry.size => {
                 return Err(PublishError::Conflict);
@@ -213,13 +223,13 @@ impl Staged {
             Ok(_) => {}
         }
         let Some((file, stamp)) = state.root.file(path).map_err(failed)? else {
-            return Ok(None);
+            return Ok(false);
         };
         let content = match state.see(path, &stamp) {
             Some(record) => record.content,
             None => match hash_now(state, path).map_err(failed)? {
                 Hashed::Whole(record, _) => record.content,
-                Hashed::Changed | Hashed::Stopped => return Ok(None),
+                Hashed::Changed | Hashed::Stopped => return Ok(false),
             },
         };
         if content != self.entry.content {
@@ -228,7 +238,7 @@ impl Staged {
         // Whoever gave it that name may not have synced it, and the answer is a promise.
         fsync(&file).and_then(|()| fsync(folder)).map_err(failed)?;
         state.look_again(path.clone());
-        Ok(Some(Published::Same))
+        Ok(true)
     }
 }
 
@@ -242,6 +252,14 @@ fn name(from: BorrowedFd<'_>, old: &str, to: &OwnedFd, new: &str) -> rustix::io:
         }
         done => done,
     }
+}
+
+/// How a file came by its name.
+pub(super) enum Named {
+    /// It has it now, in this folder.
+    New(OwnedFd),
+    /// The same content had it.
+    Same,
 }
 
 /// What publishing did.

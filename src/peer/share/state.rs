@@ -170,32 +170,36 @@ impl State {
 
     // ---- what changes ----------------------------------------------------------------------
 
-    /// Shares a file that was hashed. False if it is no longer that, and is to be looked at again.
+    /// Shares files that were hashed, and tells of them once. For each, false if it is no longer that, and is
+    /// to be looked at again.
     #[must_use]
-    pub(super) fn record(&self, path: &SharePath, record: Record, list: &PieceList) -> bool {
+    pub(super) fn record(&self, files: &[(&SharePath, Record, &PieceList)]) -> Vec<bool> {
         let lists = self.lists.lock();
-        if let Err(error) = Lists::save(&lists, &self.private.pieces, &record.content, list) {
-            self.warn(
-                "piece lists",
-                format_args!("cannot save a piece list in {}: {error}", self.private.path.display()),
-            );
+        let (mut gone, mut is_news) = (Vec::new(), Vec::new());
+        for (path, record, list) in files {
+            if let Err(error) = Lists::save(&lists, &self.private.pieces, &record.content, list) {
+                self.warn(
+                    "piece lists",
+                    format_args!("cannot save a piece list in {}: {error}", self.private.path.display()),
+                );
+            }
+            let (before, news) = self.index(|index| (index.get(path), index.put((*path).clone(), *record)));
+            gone.extend(before.map(|before| before.content).filter(|content| *content != record.content));
+            is_news.push(news);
         }
-        let before = self.index(|index| index.get(path));
-        let is_news = self.index(|index| index.put(path.clone(), record));
         drop(lists);
-        self.saved.append([Line::Put(path.clone(), record)]);
-        if let Some(before) = before.filter(|before| before.content != record.content) {
-            self.drop_list(&before.content);
-        }
+        self.saved.append(files.iter().map(|(path, record, _)| Line::Put((*path).clone(), *record)));
+        gone.iter().for_each(|content| self.drop_list(content));
         // A file that went while it was hashed was reported gone before it was put: look once more.
-        let stays = match self.root.stat(path) {
+        let stays = |(path, record, _): &(&SharePath, Record, &PieceList)| match self.root.stat(path) {
             Ok(Some(stat)) => Stamp::of(&stat) == record.stamp,
             Ok(None) => false,
             Err(_) => true,
         };
-        if !stays {
-            self.drop_entry(path);
-        } else if is_news {
+        let stays: Vec<bool> = files.iter().map(stays).collect();
+        let others = files.iter().zip(&stays).filter(|(_, stays)| !**stays);
+        self.drop_entries(others.map(|((path, ..), _)| (*path).clone()).collect());
+        if stays.iter().zip(is_news).any(|(stays, news)| *stays && news) {
             self.wake();
         }
         stays
@@ -265,14 +269,15 @@ impl State {
 
     // ---- publishing ------------------------------------------------------------------------
 
-    /// Runs `publish` while what appears at `path` with `stamp` is known to be ours.
-    pub(super) fn while_publishing<T>(&self, path: &SharePath, stamp: Stamp, publish: impl FnOnce() -> T) -> T {
-        let mark = (path.clone(), stamp);
-        held(&self.publishing).push(mark.clone());
+    /// Runs `publish` while what appears at these paths with these stamps is known to be ours.
+    pub(super) fn while_publishing<T>(&self, marks: Vec<(SharePath, Stamp)>, publish: impl FnOnce() -> T) -> T {
+        held(&self.publishing).extend(marks.iter().cloned());
         let done = publish();
         let mut publishing = held(&self.publishing);
-        if let Some(place) = publishing.iter().position(|other| *other == mark) {
-            publishing.swap_remove(place);
+        for mark in marks {
+            if let Some(place) = publishing.iter().position(|other| *other == mark) {
+                publishing.swap_remove(place);
+            }
         }
         done
     }

@@ -24,14 +24,19 @@ impl WriteBack {
             _ => self.ranges.push(range),
         }
         if self.bytes >= BATCH {
-            for range in self.ranges.drain(..) {
-                // `DONTNEED` starts the writing of dirty pages without waiting for it, and forgets
-                // clean ones, of which a range just written has next to none: what Linux offers to
-                // safe code in place of sync_file_range.
-                let length = NonZeroU64::new(range.end - range.start);
-                let _ = length.map(|length| fadvise(&file, range.start, Some(length), Advice::DontNeed));
-            }
-            self.bytes = 0;
+            self.send(file);
         }
+    }
+
+    /// Sends on what was not yet.
+    pub(super) fn send(&mut self, file: impl AsFd) {
+        for range in self.ranges.drain(..) {
+            // `DONTNEED` starts the writing of dirty pages without waiting for it, and forgets
+            // clean ones, of which a range just written has next to none: what Linux offers to
+            // safe code in place of sync_file_range.
+            let length = NonZeroU64::new(range.end - range.start);
+            let _ = length.map(|length| fadvise(&file, range.start, Some(length), Advice::DontNeed));
+        }
+        self.bytes = 0;
     }
 }

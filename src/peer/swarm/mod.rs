@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod partial;
 pub mod plan;
 
+mod batch;
 mod budget;
 mod connection;
 mod crew;
@@ -15,5 +16,6 @@ mod get;
 #[cfg(test)]
 mod liars;
 
+pub use batch::{Batch, Group, Small};
 pub use fetch::{FetchError, Fetcher};
 pub use get::{Finder, GetError, Getter, Report, Watch};

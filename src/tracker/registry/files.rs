@@ -1,6 +1,9 @@
 //! What the peers hold: names, contents, and who holds which, in handles of four bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use super::{
     Content, Peer,
@@ -111,9 +114,10 @@ impl Files {
         }
     }
 
-    /// Every path, in order.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&SharePath, Handle<Name>)> {
-        self.by_path.iter().map(|(path, &name)| (path, name))
+    /// Every path from this one on, in order.
+    pub(super) fn names_from(&self, first: Option<&SharePath>) -> impl Iterator<Item = (&SharePath, Handle<Name>)> {
+        let first = first.map_or(Bound::Unbounded, Bound::Included);
+        self.by_path.range::<SharePath, _>((first, Bound::Unbounded)).map(|(path, &name)| (path, name))
     }
 
     pub(super) fn name(&self, path: &SharePath) -> Option<Handle<Name>> {

@@ -34,7 +34,7 @@ fn files(added: &[(&str, &str)], removed: &[&str]) -> Changes {
 /// All rows as `path text sources ids`, as an asker on loopback or elsewhere sees them.
 fn rows(registry: &Registry, text: &str, local: bool) -> Vec<String> {
     let mut pattern = Pattern::new(text);
-    let rows = registry.search(&mut pattern, local);
+    let rows = registry.search(&mut pattern, None, local);
     rows.map(|row| format!("{} {} {} {:?}", row.path, row.content.size, row.sources, names(&row.source_ids))).collect()
 }
 
@@ -70,8 +70,8 @@ fn what_is_announced_is_found_and_what_is_removed_is_not() {
     assert_eq!(registry.leave(token(1)), Ok(id("a")));
     assert_eq!(rows(&registry, "*", false), [r#"x 1 1 ["b"]"#]);
     let x = path("x");
-    assert_eq!(registry.search_exact(&x, false).count(), 1);
-    assert_eq!(registry.search_exact(&path("X"), false).count(), 0);
+    assert_eq!(registry.search_exact(&x, None, false).count(), 1);
+    assert_eq!(registry.search_exact(&path("X"), None, false).count(), 0);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_locate_names_a_hundred_of_many_and_over_time_all() {
     }
     assert_eq!(seen.len(), many as usize);
     let mut pattern = Pattern::new("x");
-    let row = registry.search(&mut pattern, false).next().unwrap();
+    let row = registry.search(&mut pattern, None, false).next().unwrap();
     let mut sorted: Vec<_> = (0..many).map(|number| format!("p{number}")).collect();
     sorted.sort();
     assert_eq!((row.sources, names(&row.source_ids)), (250, sorted[..100].iter().map(String::as_str).collect()));
@@ -378,12 +378,22 @@ fn compare(registry: &Registry, model: &Model, dice: &mut Dice) {
     let mut pattern = Pattern::new(text);
     assert!(
         registry
-            .search(&mut pattern, local)
+            .search(&mut pattern, None, local)
             .eq(meant.iter().map(|row| Row { source_ids: row.source_ids.clone(), ..**row }))
     );
+    // From any row on come those behind it, and nothing else.
+    if !expected.is_empty() {
+        let cursor = &expected[dice.roll(expected.len())];
+        let cursor = (cursor.path.clone(), cursor.content);
+        let behind = |row: &&&Row<'_>| (row.path, row.content) > (&cursor.0, cursor.1);
+        let rest = registry.search(&mut pattern, Some(&cursor), local);
+        assert!(
+            rest.map(|row| (row.path, row.content)).eq(meant.iter().filter(behind).map(|row| (row.path, row.content)))
+        );
+    }
     let exact = path(["x", "é", "none"][dice.roll(3)]);
     let count = expected.iter().filter(|row| *row.path == exact).count();
-    assert_eq!(registry.search_exact(&exact, local).count(), count);
+    assert_eq!(registry.search_exact(&exact, None, local).count(), count);
 
     let wanted = content(["", "1", "22", "333"][dice.roll(4)]).id;
     let Located { paths, sources } = registry.locate(wanted, &[], local, dice.roll(1000) as u64);

@@ -103,6 +103,11 @@ impl Jobs {
         Self(Arc::new(Shared { getter, state, changed, due }))
     }
 
+    /// What does them.
+    pub fn getter(&self) -> &Getter {
+        &self.0.getter
+    }
+
     fn share(&self) -> &Share {
         &self.0.getter.share
     }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     content::ContentId,
+    limits,
     name::SharePath,
     peer::{
         share::{Entry, Lookup},
@@ -45,7 +46,7 @@ impl Jobs {
             watch.job(|job| job.is_recorded = true);
         }
         // The peer may have been killed after it had given the file its name.
-        match share.look_up_hashed(path) {
+        match share.look_up_hashed(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => {
                 share.discard_partial(id);
                 return Ok(Report { size, sources: Vec::new(), copied: None, fetched: 0, time: Duration::ZERO });

@@ -1,0 +1,199 @@
+//! How fast many small files come by one `get` of a pattern: over a link with a round trip of its own, and
+//! beside `curl --parallel`, which does not bring to disk what it fetched. `make bench` runs this on the static
+//! binaries that are shipped.
+
+mod report;
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use report::{Report, median};
+use support::*;
+
+/// Bytes in each file.
+const SIZE: usize = 10 << 10;
+/// Files over the slow link, and beside curl.
+const FILES: [usize; 2] = [2000, 1000];
+/// Runs over the slow link, and pairs beside curl, whose median counts.
+const RUNS: usize = 3;
+const PAIRS: usize = 7;
+/// The slow link.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+const BITS_PER_SECOND: f64 = 100e6;
+/// Where the link's near end is, on the port of its far end.
+const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn main() -> ExitCode {
+    let mut report = Report::new("make bench");
+    // On the checkout's disk: the system's folder for temporary files may be memory.
+    let disk = Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    over_a_slow_link(&mut report, &disk);
+    match curl_is_parallel() {
+        Ok(()) => beside_curl(&mut report, &disk),
+        Err(why) => report.skipped("1,000 files beside curl --parallel", &why),
+    }
+    report.end()
+}
+
+fn over_a_slow_link(report: &mut Report, disk: &Folder) {
+    let share = files(disk, "far", FILES[0]);
+    let tracker = tracker(&["--allow-advertise"]);
+    let seed = peer("far", &share, tracker.address, &["--advertise", &NEAR.to_string()]);
+    slow_link((NEAR, seed.address.port()).into(), seed.address);
+    let seconds = (0..RUNS).map(|run| get_all(disk, run, FILES[0], tracker.address)).collect();
+    report.at_most("get 2,000 files of 10 KiB: 20 ms round trip, 100 Mbit/s", median(seconds), 6.6, "s");
+}
+
+fn beside_curl(report: &mut Report, disk: &Folder) {
+    let share = files(disk, "near", FILES[1]);
+    let tracker = tracker(&[]);
+    let seed = peer("near", &share, tracker.address, &[]);
+    // Not measured: it waits until all files are hashed, and pays for what later ones find warm.
+    get_all(disk, PAIRS, FILES[1], tracker.address);
+    let (mut gets, mut ratios) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS {
+        let run = |is_curl| match is_curl {
+            true => curl_all(disk, pair, FILES[1], seed.address),
+            false => get_all(disk, pair, FILES[1], tracker.address),
+        };
+        let first = run(pair % 2 == 0);
+        let second = run(pair % 2 != 0);
+        let (curl, get) = if pair % 2 == 0 { (first, second) } else { (second, first) };
+        gets.push(get);
+        ratios.push(get / curl);
+    }
+    report.plain("get 1,000 files of 10 KiB over loopback", median(gets), "s");
+    report.pairs_at_most("get 1,000 files: time, curl --parallel = 1", ratios, 2.0);
+}
+
+/// A folder with so many files.
+fn files(disk: &Folder, name: &str, count: usize) -> std::path::PathBuf {
+    for number in 0..count {
+        disk.write(format!("{name}/logs/{number:04}"), noise(number as u64, SIZE));
+    }
+    disk.join(name)
+}
+
+/// Seconds of a `get` of all files by a new peer, which leaves afterwards.
+fn get_all(disk: &Folder, run: usize, count: usize, tracker: SocketAddr) -> f64 {
+    let folder = disk.join("getter");
+    fs::create_dir(&folder).expect("a folder");
+    let mut getter = peer(&format!("getter-{run}"), &folder, tracker, &[]);
+    getter.joined();
+    wait_for(PATIENCE, "all files are announced", || getter.search("logs/").len() == count.min(1000));
+    let last = format!("logs/{:04}", count - 1);
+    wait_for(PATIENCE, "all files are announced", || getter.search(&last).len() == 1);
+    run_to_end(&mut Command::new("sync"));
+    let started = Instant::now();
+    let answer = getter.ask("get 'logs/*'");
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!((answer.error(), answer.out.len()), (None, count), "{:?}", answer.err);
+    for number in [0, count / 2, count - 1] {
+        assert!(fs::read(folder.join(format!("logs/{number:04}"))).expect("it is here") == noise(number as u64, SIZE));
+    }
+    getter.send("leave");
+    getter.exited();
+    fs::remove_dir_all(folder).expect("the folder is ours");
+    seconds
+}
+
+/// Seconds that curl takes for the same.
+fn curl_all(disk: &Folder, run: usize, count: usize, seed: SocketAddr) -> f64 {
+    let folder = disk.join(format!("curl-{run}"));
+    fs::create_dir(&folder).expect("a folder");
+    let mut list = String::new();
+    for number in 0..count {
+        let path = folder.join(format!("{number:04}"));
+        let _ = writeln!(list, "url = \"http://{seed}/files/logs/{number:04}\"\noutput = \"{}\"", path.display());
+    }
+    let list = disk.write("list", list);
+    run_to_end(&mut Command::new("sync"));
+    let mut command = Command::new("curl");
+    command.args(["-q", "-sS", "--fail", "--noproxy", "*", "--parallel", "-K"]).arg(list);
+    // With --parallel it shows how far it is, whatever it is told.
+    command.stderr(Stdio::null());
+    let started = Instant::now();
+    run_to_end(&mut command);
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(fs::read_dir(&folder).expect("the folder is ours").count(), count);
+    fs::remove_dir_all(folder).expect("the folder is ours");
+    seconds
+}
+
+fn curl_is_parallel() -> Result<(), String> {
+    let mut help = Command::new("curl");
+    let help = help.args(["--help", "all"]).stderr(Stdio::null()).output().map_err(|error| format!("curl: {error}"))?;
+    let is_known = String::from_utf8_lossy(&help.stdout).contains("--parallel ");
+    if is_known { Ok(()) } else { Err("this curl does not know --parallel".into()) }
+}
+
+fn run_to_end(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// Passes connections to `near` on to `far`, as over one link for all of them.
+fn slow_link(near: SocketAddr, far: SocketAddr) {
+    let listener = TcpListener::bind(near).expect("the port is free on another loopback address");
+    let (there, back) = (Arc::new(Wire::default()), Arc::new(Wire::default()));
+    // Ends with the process.
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(far) else { continue };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { continue };
+            let (there, back) = (Arc::clone(&there), Arc::clone(&back));
+            // What the client sends first comes a round trip after it has asked for the connection.
+            thread::spawn(move || there.carry(client, server, ROUND_TRIP));
+            thread::spawn(move || back.carry(server_too, client_too, Duration::ZERO));
+        }
+    });
+}
+
+/// One direction of a link: when it is free again.
+#[derive(Default)]
+struct Wire(Mutex<Option<Instant>>);
+
+impl Wire {
+    /// Carries what comes from one end to the other, late and not faster than the link is.
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, mut more: Duration) {
+        let (send, receive) = mpsc::sync_channel::<(Instant, Vec<u8>)>(16);
+        thread::spawn(move || {
+            for (at, bytes) in receive {
+                thread::sleep(at.saturating_duration_since(Instant::now()));
+                if to.write_all(&bytes).is_err() {
+                    return;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Write);
+        });
+        let mut block = [0; 16 << 10];
+        while let Ok(read @ 1..) = from.read(&mut block) {
+            let arrival = self.sent(read) + ROUND_TRIP / 2 + std::mem::take(&mut more);
+            if send.send((arrival, block[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// When so many bytes will have been sent.
+    fn sent(&self, bytes: usize) -> Instant {
+        let mut free = self.0.lock().expect("nobody panics with it");
+        let now = Instant::now();
+        let end =
+            free.map_or(now, |free| free.max(now)) + Duration::from_secs_f64(bytes as f64 * 8.0 / BITS_PER_SECOND);
+        *free = Some(end);
+        end
+    }
+}
