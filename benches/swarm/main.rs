@@ -22,10 +22,6 @@ use report::Report;
 fn main() -> ExitCode {
     // cargo adds this one to those of the caller.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let place = match place::enter(&arguments) {
-        Ok(place) => place,
-        Err(code) => return code,
-    };
     let names: Vec<&str> = arguments.iter().map(String::as_str).filter(|name| !name.starts_with('-')).collect();
     let chosen = match scenarios::named(&names) {
         Ok(chosen) => chosen,
@@ -33,6 +29,10 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             return ExitCode::FAILURE;
         }
+    };
+    let place = match place::enter(&arguments) {
+        Ok(place) => place,
+        Err(code) => return code,
     };
     let mut report = Report::new("make bench-swarm");
     for scenario in chosen {

@@ -6,7 +6,7 @@ use super::{
     crowd::{self, Event, Outcome},
     place::Place,
     report::{Report, median},
-    systems::{Aria2, Enjambre},
+    systems::{Aria2, Enjambre, System, is_installed},
 };
 
 const MIB: f64 = (1 << 20) as f64;
@@ -87,7 +87,7 @@ impl Scenario {
         }
     }
 
-    fn run(&self, place: &Place, system: &mut dyn super::systems::System) -> Outcome {
+    fn run(&self, place: &Place, system: &mut dyn System) -> Outcome {
         crowd::run(place, system, self.leechers, self.mebibytes << 20, self.event)
     }
 
@@ -95,6 +95,9 @@ impl Scenario {
     fn is_possible(&self, place: &Place) -> Result<(), String> {
         if matches!(place, Place::Loopback) && self.event.needs_cables() {
             return Err("it needs namespaces".to_owned());
+        }
+        if matches!(self.event, Event::Loss(_)) && !is_installed("nft") {
+            return Err("it needs `apt-get install nftables`".to_owned());
         }
         let needed = (self.leechers as u64 + 1) * (self.mebibytes << 20) + SPARE;
         let available = available_memory();

@@ -99,7 +99,7 @@ impl Aria2 {
         }
         let missing: Vec<_> = [("aria2c", "aria2"), ("opentracker", "opentracker"), ("mktorrent", "mktorrent")]
             .into_iter()
-            .filter(|(program, _)| Command::new(program).arg("-h").stdin(Stdio::null()).output().is_err())
+            .filter(|(program, _)| !is_installed(program))
             .map(|(_, package)| package)
             .collect();
         let install = || format!("it needs `apt-get install --no-install-recommends {}`", missing.join(" "));
@@ -171,6 +171,11 @@ impl System for Aria2 {
         // The file has its name from the beginning.
         hosts.folder(leecher).join("done")
     }
+}
+
+/// Whether a program is there to be started.
+pub(crate) fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("-h").stdin(Stdio::null()).output().is_ok()
 }
 
 /// What aria2 runs when it is done.
