@@ -170,8 +170,8 @@ impl<'a> Hosts<'a> {
                 let _ = writeln!(ip, "link set {cable} gso_max_segs 1");
             }
         }
-        batch("ip", &["-batch", "-"], &ip);
-        batch("tc", &["-batch", "-"], &tc);
+        run_with("ip", &["-batch", "-"], &ip);
+        run_with("tc", &["-batch", "-"], &tc);
         for host in 0..self.count {
             self.set_up(host);
         }
@@ -190,8 +190,8 @@ impl<'a> Hosts<'a> {
             // Otherwise the kernel hands on bundles of up to 64 KiB, and whole bundles would be lost.
             ip += "link set eth0 gso_max_segs 1\n";
         }
-        batch("ip", &["-n", &name, "-batch", "-"], &ip);
-        batch("tc", &["-n", &name, "-batch", "-"], &format!("qdisc add dev eth0 root {}", shaper()));
+        run_with("ip", &["-n", &name, "-batch", "-"], &ip);
+        run_with("tc", &["-n", &name, "-batch", "-"], &format!("qdisc add dev eth0 root {}", shaper()));
         if self.wires.lost > 0 {
             let rules = format!(
                 "add table inet loss; add chain inet loss arriving {{ type filter hook input priority 0; }}; \
@@ -214,7 +214,7 @@ impl Drop for Hosts<'_> {
                 let _ = writeln!(ip, "link del {}\nlink del {}", border(zone), bridge(Some(zone)));
             }
             // After a panic the network may be half made; the namespaces end with this process anyway.
-            let _ = try_batch("ip", &["-force", "-batch", "-"], &ip);
+            let _ = try_to_run("ip", &["-force", "-batch", "-"], &ip);
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -267,16 +267,16 @@ fn cables() -> HashMap<String, Traffic> {
 }
 
 /// Runs a short command to its end, and panics with its words when it fails.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
-    batch(program, arguments, "")
+pub(crate) fn run(program: &str, arguments: &[&str]) {
+    run_with(program, arguments, "");
 }
 
-/// The same with an input.
-pub(crate) fn batch(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
-    try_batch(program, arguments, input).unwrap_or_else(|why| panic!("{program} {}: {why}", arguments.join(" ")))
+/// The same with an input; gives what it printed.
+pub(crate) fn run_with(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
+    try_to_run(program, arguments, input).unwrap_or_else(|why| panic!("{program} {}: {why}", arguments.join(" ")))
 }
 
-fn try_batch(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
+fn try_to_run(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| error.to_string())?;

@@ -7,17 +7,20 @@
 
 use std::{
     env, fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{self, Command, ExitCode, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
+use rustix::process::{Pid, Signal, geteuid, kill_process, nice, setsid};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
+
+use super::hosts::run;
 
 /// The first argument of the inner program.
 const INSIDE: &str = "--inside";
@@ -48,7 +51,7 @@ pub(crate) fn enter(arguments: &[String]) -> Result<Place, ExitCode> {
         return Ok(Place::Namespaces);
     }
     if let Err(why) = can_be_made() {
-        println!("no namespaces here ({why}): on loopback, with limits of the peers' own, and less is measured");
+        println!("no namespaces here ({why}): on loopback with limits of the peers' own, and less is measured");
         stop_on_signals();
         remove_what_was_left();
         return Ok(Place::Loopback);
@@ -73,7 +76,7 @@ pub(crate) fn is_stopped() -> bool {
 pub(crate) fn folder(place: &Place) -> PathBuf {
     let folder = match place {
         Place::Namespaces => PathBuf::from(FILES),
-        Place::Loopback => below().join(format!("{LOOPBACK_FOLDER}{}", std::process::id())),
+        Place::Loopback => below().join(format!("{LOOPBACK_FOLDER}{}", process::id())),
     };
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).expect("a folder of ours");
@@ -87,7 +90,7 @@ fn below() -> &'static Path {
 /// Only root needs no user namespace. With one, the machine's priorities are out of reach.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
+    if !geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
@@ -98,22 +101,23 @@ fn can_be_made() -> Result<(), String> {
     let tried = unshare().args(["sh", "-c", SETUP]).stdin(Stdio::null()).output();
     let tried = tried.map_err(|error| format!("unshare of util-linux: {error}"))?;
     let said = String::from_utf8_lossy(&tried.stderr);
-    let why = said.lines().next().unwrap_or("unshare fails").trim_start_matches("sh: 1: ");
+    let why =
+        said.lines().next().unwrap_or("unshare fails").trim_start_matches("sh: 1: ").trim_start_matches("unshare: ");
     if tried.status.success() { Ok(()) } else { Err(format!("util-linux and iproute2 are needed: {why}")) }
 }
 
 /// Makes the inner program's surroundings its own.
 fn settle() {
     // Ctrl-C goes to a terminal's session; the outer program is the one to hear it.
-    let _ = rustix::process::setsid();
+    let _ = setsid();
     thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = io::stdin().read_to_end(&mut Vec::new());
         // This is the first process of its namespace: none of the others outlives it.
-        std::process::exit(130);
+        process::exit(130);
     });
-    super::hosts::run("sh", &["-c", SETUP]);
+    run("sh", &["-c", SETUP]);
     // Other programs on this machine shall not slow down what is measured, where that is allowed.
-    let _ = rustix::process::nice(-10);
+    let _ = nice(-10);
     let _ = fs::write("/proc/self/autogroup", "-10");
     let _ = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -145,9 +149,9 @@ fn remove_what_was_left() {
 fn end_all_in(folder: &Path) {
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let number = process.file_name().to_str().and_then(|name| name.parse().ok());
-        let Some(pid) = number.and_then(rustix::process::Pid::from_raw) else { continue };
+        let Some(pid) = number.and_then(Pid::from_raw) else { continue };
         if fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

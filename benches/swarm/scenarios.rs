@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use super::{
     crowd::{self, Event, Outcome},
-    place::Place,
+    place::{self, Place},
     report::{Report, median},
     systems::{Aria2, Enjambre, System, is_installed},
 };
@@ -74,7 +74,7 @@ impl Scenario {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for number in 0..self.runs {
             ours.push(self.run(place, &mut Enjambre::default()));
-            if super::place::is_stopped() {
+            if place::is_stopped() {
                 return;
             }
             if aria2 && number < self.beside {
@@ -132,10 +132,8 @@ impl Scenario {
         let right = all_of(|run| run.right);
         report.at_least(&self.row("leechers with the right file"), right, all_of(|run| run.expected), "");
         self.report_sent(runs, report);
-        let peak = |run: &Outcome| run.leecher_peaks.iter().copied().fold(0.0, f64::max) / MIB;
-        let mean = |run: &Outcome| run.leecher_peaks.iter().sum::<f64>() / run.leecher_peaks.len() as f64 / MIB;
-        report.at_most(&self.row("peak memory, the largest leecher"), largest(peak), 8.0, "MiB");
-        report.plain(&self.row("peak memory, leechers' mean"), median(of(mean)), "MiB");
+        report.at_most(&self.row("peak memory, the largest leecher"), largest(largest_leecher), 8.0, "MiB");
+        report.plain(&self.row("peak memory, leechers' mean"), median(of(mean_leecher)), "MiB");
         report.at_most(&self.row("peak memory, seed"), largest(|run| run.seed_peak / MIB), 8.0, "MiB");
         report.at_most(&self.row("peak memory, tracker"), largest(|run| run.tracker_peak / MIB), 4.0, "MiB");
         report.plain(&self.row("CPU of all"), median(of(|run| run.cpu)), "s");
@@ -169,8 +167,7 @@ impl Scenario {
         let of = |figure: fn(&Outcome) -> f64| median(theirs.iter().map(figure).collect());
         report.plain(&self.row("aria2: until the last has it"), of(|run| run.last), "");
         report.plain(&self.row("aria2: copies sent by the seed"), of(|run| run.copies.unwrap_or(f64::NAN)), "");
-        let mean = |run: &Outcome| run.leecher_peaks.iter().sum::<f64>() / run.leecher_peaks.len() as f64 / MIB;
-        report.plain(&self.row("aria2: peak memory, leechers' mean"), of(mean), "MiB");
+        report.plain(&self.row("aria2: peak memory, leechers' mean"), of(mean_leecher), "MiB");
         report.plain(&self.row("aria2: CPU of all"), of(|run| run.cpu), "s");
         self.say_how_busy("aria2: ", theirs, report);
         // With fewer, or once, it says little.
@@ -193,6 +190,17 @@ impl Scenario {
     }
 }
 
+/// The peak memory of the largest leecher, in MiB.
+fn largest_leecher(run: &Outcome) -> f64 {
+    run.leecher_peaks.iter().copied().fold(0.0, f64::max) / MIB
+}
+
+/// The mean of the leechers' peak memory, in MiB.
+fn mean_leecher(run: &Outcome) -> f64 {
+    run.leecher_peaks.iter().sum::<f64>() / run.leecher_peaks.len() as f64 / MIB
+}
+
+/// Bytes that the machine can give without swapping.
 fn available_memory() -> u64 {
     let table = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));

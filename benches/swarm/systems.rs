@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    hosts::{self, Hosts, RATE, SEED, TRACKER, batch, run},
+    hosts::{self, Hosts, RATE, SEED, TRACKER, run, run_with},
     support::*,
 };
 
@@ -187,7 +187,7 @@ fn hook(hosts: &Hosts<'_>) -> PathBuf {
 fn info_hash(torrent: &[u8]) -> String {
     const KEY: &[u8] = b"4:info";
     let at = torrent.windows(KEY.len()).position(|window| window == KEY).expect("a torrent has it");
-    let sum = batch("sha1sum", &[], &torrent[at + KEY.len()..torrent.len() - 1]);
+    let sum = run_with("sha1sum", &[], &torrent[at + KEY.len()..torrent.len() - 1]);
     String::from_utf8_lossy(&sum[..40]).into_owned()
 }
 
