@@ -191,7 +191,7 @@ impl<'a> Hosts<'a> {
             ip += "link set eth0 gso_max_segs 1\n";
         }
         run_with("ip", &["-n", &name, "-batch", "-"], &ip);
-        run_with("tc", &["-n", &name, "-batch", "-"], &format!("qdisc add dev eth0 root {}", shaper()));
+        run_with("tc", &["-n", &name, "-batch", "-"], format!("qdisc add dev eth0 root {}", shaper()));
         if self.wires.lost > 0 {
             let rules = format!(
                 "add table inet loss; add chain inet loss arriving {{ type filter hook input priority 0; }}; \
