@@ -57,7 +57,7 @@ impl Report {
     /// A figure that should be no farther than `by` from its target.
     pub fn within(&mut self, what: &str, figure: f64, target: f64, by: f64) {
         let met = (figure - target).abs() <= by;
-        self.row(what, figure, &format!("+-{by}"), target, "", met);
+        self.row(what, &with_unit(figure, ""), &format!("+-{by}"), &with_unit(target, ""), met);
     }
 
     /// A line about what could not be measured, and why.

@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, geteuid, kill_process, nice, setsid};
+use rustix::process::{Pid, Signal, kill_process, nice, setsid};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -50,14 +50,16 @@ pub(crate) fn enter(arguments: &[String]) -> Result<Place, ExitCode> {
         settle();
         return Ok(Place::Namespaces);
     }
-    if let Err(why) = can_be_made() {
-        println!("no namespaces here ({why}): on loopback with limits of the peers' own, and less is measured");
-        stop_on_signals();
-        remove_what_was_left();
-        return Ok(Place::Loopback);
-    }
+    let mut inside = match way_in() {
+        Ok(inside) => inside,
+        Err(why) => {
+            println!("no namespaces here ({why}): on loopback with limits of the peers' own, and less is measured");
+            stop_on_signals();
+            remove_what_was_left();
+            return Ok(Place::Loopback);
+        }
+    };
     let program = env::current_exe().expect("a program knows where it is");
-    let mut inside = unshare();
     inside.arg(program).arg(INSIDE).args(arguments).stdin(Stdio::piped());
     let mut child = inside.spawn().expect("it was there a moment ago");
     // The child's stdin stays open as long as this process lives, and tells it so.
@@ -87,23 +89,27 @@ fn below() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Only root needs no user namespace. With one, the machine's priorities are out of reach.
-fn unshare() -> Command {
-    let mut command = Command::new("unshare");
-    if !geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
+/// What starts a command in namespaces of its own, or why nothing does. Who may not make them otherwise
+/// may in a user namespace; the machine's priorities are out of reach there.
+fn way_in() -> Result<Command, String> {
+    let plain: &[&str] = &["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let unshare = |more: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(more).args(plain).arg("--");
+        command
+    };
+    let mut why = String::new();
+    for more in [&[][..], &["--user", "--map-root-user"]] {
+        let tried = unshare(more).args(["sh", "-c", SETUP]).stdin(Stdio::null()).output();
+        let tried = tried.map_err(|error| format!("unshare of util-linux: {error}"))?;
+        if tried.status.success() {
+            return Ok(unshare(more));
+        }
+        let said = String::from_utf8_lossy(&tried.stderr);
+        let said = said.lines().next().unwrap_or("unshare fails");
+        why = format!("util-linux and iproute2 are needed: {}", said.trim_start_matches("sh: 1: "));
     }
-    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-    command
-}
-
-fn can_be_made() -> Result<(), String> {
-    let tried = unshare().args(["sh", "-c", SETUP]).stdin(Stdio::null()).output();
-    let tried = tried.map_err(|error| format!("unshare of util-linux: {error}"))?;
-    let said = String::from_utf8_lossy(&tried.stderr);
-    let why =
-        said.lines().next().unwrap_or("unshare fails").trim_start_matches("sh: 1: ").trim_start_matches("unshare: ");
-    if tried.status.success() { Ok(()) } else { Err(format!("util-linux and iproute2 are needed: {why}")) }
+    Err(why)
 }
 
 /// Makes the inner program's surroundings its own.
