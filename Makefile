@@ -8,13 +8,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # What `make release` builds; `make release TARGETS=aarch64-unknown-linux-musl` builds one.
 TARGETS = x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
-# What `make size` and `make bench` measure: the binaries for this very machine, as users get them.
+# What `make size`, `make bench` and `make bench-swarm` measure: the binaries for this very machine, as users get them.
 NATIVE = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: help demo test release size bench check clean tools
+.PHONY: help demo test release size bench bench-swarm check clean tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## a tracker and three peers on this machine, from first upload to last leave
 	@cargo build --bins
@@ -33,6 +33,10 @@ size: tools ## what the binaries weigh, on disk and in memory, against their lim
 bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits --bench many
+
+bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONLY=flash-4 for one of one minute)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench swarm -- $(ONLY)
 
 check: tools ## formatting and lints, as CI wants them
 	@scripts/have-component.sh rustfmt clippy

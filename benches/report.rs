@@ -35,20 +35,29 @@ impl Report {
         self.at_least(&what, median(ratios), target, "");
     }
 
+    /// The median of some runs' ratios, which should not be above its target. Thousandths are shown: they
+    /// matter where 1 is the least that can be.
+    pub fn runs_at_most(&mut self, what: &str, ratios: Vec<f64>, target: f64) {
+        let (low, high) = ends(&ratios);
+        let what = if ratios.len() > 1 { format!("{what} ({low:.3}-{high:.3})") } else { what.to_owned() };
+        let figure = median(ratios);
+        self.row(&what, &format!("{figure:.3}"), "<=", &format!("{target:.3}"), figure <= target);
+    }
+
     /// A figure that should not be above its target.
     pub fn at_most(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
-        self.row(what, figure, "<=", target, unit, figure <= target);
+        self.row(what, &with_unit(figure, unit), "<=", &with_unit(target, unit), figure <= target);
     }
 
     /// A figure that should not be below its target.
     pub fn at_least(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
-        self.row(what, figure, ">=", target, unit, figure >= target);
+        self.row(what, &with_unit(figure, unit), ">=", &with_unit(target, unit), figure >= target);
     }
 
     /// A figure that should be no farther than `by` from its target.
     pub fn within(&mut self, what: &str, figure: f64, target: f64, by: f64) {
         let met = (figure - target).abs() <= by;
-        self.row(what, figure, &format!("+-{by}"), target, "", met);
+        self.row(what, &with_unit(figure, ""), &format!("+-{by}"), &with_unit(target, ""), met);
     }
 
     /// A line about what could not be measured, and why.
@@ -56,9 +65,9 @@ impl Report {
         println!("{what:60} skipped: {why}");
     }
 
-    fn row(&mut self, what: &str, figure: f64, sign: &str, target: f64, unit: &str, met: bool) {
+    fn row(&mut self, what: &str, figure: &str, sign: &str, target: &str, met: bool) {
         let verdict = if met { "ok" } else { "MISSED" };
-        println!("{what:60} {:>12}  {sign} {:>9}  {verdict}", with_unit(figure, unit), with_unit(target, unit));
+        println!("{what:60} {figure:>12}  {sign} {target:>9}  {verdict}");
         self.missed += u32::from(!met);
     }
 
@@ -80,9 +89,14 @@ fn with_unit(figure: f64, unit: &str) -> String {
 
 /// `7 pairs, 0.91-1.08`: how far apart the ratios of the pairs were, for whoever doubts the median.
 fn spread(ratios: &[f64]) -> String {
-    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = ratios.iter().copied().fold(0.0, f64::max);
+    let (low, high) = ends(ratios);
     format!("{} pairs, {low:.2}-{high:.2}", ratios.len())
+}
+
+/// The lowest and the highest.
+fn ends(figures: &[f64]) -> (f64, f64) {
+    let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    (low, figures.iter().copied().fold(0.0, f64::max))
 }
 
 /// The middle of the figures (of an even number, the mean of both): one disturbed run moves it little.
