@@ -314,6 +314,10 @@ pub const REQUEST_BYTES: u64 = 16 << 20;
 pub const SOURCE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a source rests after its first failure; twice as long after each one more.
 pub const SOURCE_REST: Duration = Duration::from_millis(200);
+/// A source with less than one in so many of the pace of the best one is left alone for a while,
+pub const LAGGARD_SHARE: f64 = 16.0;
+/// where an answer takes so long.
+pub const LAGGARD_TIME: Duration = Duration::from_secs(1);
 /// Failures in a row after which a source is let go.
 pub const SOURCE_FAILURES: u32 = 4;
 /// How long a download waits before it asks for neighbours again: soon at first, when others begin

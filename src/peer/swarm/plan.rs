@@ -73,6 +73,8 @@ struct Source {
     /// How many of its gains were heard of.
     heard: usize,
     failures: u32,
+    /// How often in a row it was far below the others.
+    lags: u32,
     resting_until: Duration,
 }
 
@@ -157,6 +159,7 @@ impl Plan {
             pace: None,
             heard: 0,
             failures: 0,
+            lags: 0,
             resting_until: Duration::ZERO,
         });
         self.sources.len() - 1
@@ -333,7 +336,9 @@ impl Plan {
         }
         let known = &self.sources[source];
         let Some(holds) = &known.holds else { return Ask::Over };
-        if known.resting_until > now {
+        // A slow one is better than none.
+        let is_last = known.failures == 0 && self.requests.is_empty();
+        if known.resting_until > now && !is_last {
             return Ask::Nothing(known.resting_until - now);
         }
         if known.in_flight >= self.depth(source, now) {
@@ -465,12 +470,26 @@ impl Plan {
             let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
             known.pace = Some(known.pace.map_or(pace, |before| before * 0.7 + pace * 0.3));
             known.failures = 0;
+            self.mind_laggard(source, took, now);
         }
         match ask {
             Ask::Pieces(pieces) => self.release(source, pieces),
             Ask::Fresh(runs) => self.release_choice(source, runs),
             _ => {}
         }
+    }
+
+    /// Has a source rest that took long and is far below another: what it holds up comes sooner from others.
+    fn mind_laggard(&mut self, source: SourceId, took: Duration, now: Duration) {
+        let paces = self.sources.iter().filter(|source| source.holds.is_some()).filter_map(|source| source.pace);
+        let best = paces.fold(0.0, f64::max);
+        let known = &mut self.sources[source];
+        if took < limits::LAGGARD_TIME || known.pace.is_none_or(|pace| pace * limits::LAGGARD_SHARE >= best) {
+            known.lags = 0;
+            return;
+        }
+        known.resting_until = now + limits::SOURCE_REST * (1 << known.lags);
+        known.lags = (known.lags + 1).min(5);
     }
 
     /// A seed has chosen among these runs.
@@ -628,6 +647,29 @@ mod tests {
         assert!(rests.is_sorted() && rests.len() as u32 == limits::SOURCE_FAILURES, "{rests:?}");
         plan.remove(source);
         assert_eq!((plan.next(source, now), plan.sources()), (Ask::Over, 0));
+    }
+
+    #[test]
+    fn who_is_far_below_the_others_rests_for_longer_each_time_unless_nobody_else_is_asked() {
+        let mut plan = plan(1000);
+        let (fast, slow) = (plan.add_whole(Whence::default(), NOW), plan.add_whole(Whence::default(), NOW));
+        let mut rests = Vec::new();
+        let mut now = NOW;
+        for _ in 0..3 {
+            let (quick, late) = (plan.next(fast, now), plan.next(slow, now));
+            plan.answered(fast, &quick, 32 << 10, Duration::from_millis(1), now);
+            now += limits::LAGGARD_TIME;
+            plan.answered(slow, &late, 32 << 10, limits::LAGGARD_TIME, now);
+            let asked = plan.next(fast, now);
+            let Ask::Nothing(rest) = plan.next(slow, now) else { panic!("it does not rest") };
+            plan.answered(fast, &asked, 32 << 10, Duration::from_millis(1), now);
+            assert!(matches!(plan.next(slow, now), Ask::Pieces(_)), "nothing is asked of anyone");
+            plan.answered(slow, &Ask::News, 0, Duration::ZERO, now);
+            plan.requests.clear();
+            rests.push(rest);
+            now += rest;
+        }
+        assert_eq!(rests, [1, 2, 4].map(|times| limits::SOURCE_REST * times));
     }
 
     #[test]
