@@ -329,5 +329,7 @@ pub const SCOUTS_ALONE: u32 = 2;
 pub const ZONE_TURN: Duration = Duration::from_millis(500);
 /// When those inside a zone have brought nothing for so long, what they hold is fetched from outside too.
 pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
+/// When a neighbour outside has more useful pieces than this, the own zone is too far behind to be waited for.
+pub const ZONE_BACKLOG: usize = 128;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);

@@ -266,7 +266,8 @@ impl Plan {
         if useful <= limits::SOURCE_BACKLOG {
             return 1;
         }
-        let share = limits::REQUESTS / self.sources().max(1);
+        let open = (0..self.sources.len()).filter(|&source| !self.is_gone(source) && !self.is_shut(source, now));
+        let share = limits::REQUESTS / open.count().max(1);
         limits::SOURCE_DEPTH.min(1 + useful / limits::SOURCE_BACKLOG).min(share).max(1)
     }
 
@@ -314,11 +315,25 @@ impl Plan {
     /// Pieces that a source holds, that are neither here nor in flight, and that may be fetched where it is.
     fn good_for(&self, source: SourceId, now: Duration) -> impl Iterator<Item = u64> + '_ {
         let Source { holds, is_far, .. } = &self.sources[source];
-        // A crowd inside asks such a one for what is fresh, and the rest of those who have brought it in.
-        let is_shut = self.is_seed_outside(source, now) && (self.has_seed_inside() || !self.border.is_empty());
-        let holds = holds.iter().filter(move |_| !is_shut);
+        let holds = holds.iter().filter(move |_| !self.is_shut(source, now));
+        let is_closed = *is_far && !self.is_behind(source);
         let wanted = holds.flat_map(|holds| self.wanted(holds)).enumerate();
-        wanted.map(move |(at, word)| if *is_far { self.border.open(at, word, &self.inside, now) } else { word })
+        wanted.map(move |(at, word)| if is_closed { self.border.open(at, word, &self.inside, now) } else { word })
+    }
+
+    /// Whether a source outside the own zone is not to be asked for pieces: a crowd inside asks it for what is
+    /// fresh, and the rest of those who have brought it in.
+    fn is_shut(&self, source: SourceId, now: Duration) -> bool {
+        self.is_seed_outside(source, now)
+            && (self.has_seed_inside() || !self.border.is_empty())
+            && !self.is_behind(source)
+    }
+
+    /// Whether a source that downloads it too, or did, has so much that the own zone is far behind.
+    fn is_behind(&self, source: SourceId) -> bool {
+        let Source { holds, heard, .. } = &self.sources[source];
+        let wanted = holds.iter().filter(|_| *heard > 0).flat_map(|holds| self.wanted(holds));
+        wanted.map(|word| word.count_ones() as usize).sum::<usize>() > limits::ZONE_BACKLOG
     }
 
     fn wanted<'a>(&'a self, holds: &'a Holds) -> impl Iterator<Item = u64> + 'a {
@@ -743,6 +758,19 @@ mod tests {
         assert_eq!(plan.useful(outside, NOW + limits::ZONE_TURN), 50);
         plan.remove(inside);
         assert_eq!(plan.useful(outside, NOW), 100);
+    }
+
+    #[test]
+    fn a_zone_that_is_far_behind_brings_in_what_it_can() {
+        let far = Whence { is_far: true, tag: 5 };
+        let mut plan = plan(1000);
+        let (inside, outside) = (plan.add_partial(Whence { is_far: false, tag: 2 }, NOW), plan.add_partial(far, NOW));
+        let all: Vec<_> = (0..1000).collect();
+        plan.news(inside, &all, 1000, NOW);
+        plan.news(outside, &all[..limits::ZONE_BACKLOG], limits::ZONE_BACKLOG, NOW);
+        assert_eq!(plan.useful(outside, NOW), 0);
+        plan.news(outside, &all, 1000, NOW);
+        assert_eq!(plan.useful(outside, NOW), 1000);
     }
 
     #[test]

@@ -245,14 +245,12 @@ impl Swarms {
         let (near, far): (Vec<_>, Vec<_>) = downloading.partition(|member| member.place.is_in_zone_of(*place));
         let room = (limits::NEIGHBOURS + limits::SEEDS).saturating_sub(given.len());
         let missing = limits::NEIGHBOURS.saturating_sub(near.len() + far.len());
-        // Whoever comes late is given to nobody who has enough already, and would be a source for few: so
-        // those who have enough take such ones too, one at a time.
-        let (wanted, taken_by) =
-            if missing > 0 { (missing.min(room), limits::TAKERS) } else { (room.min(1), limits::FEW_TAKERS) };
+        let near_wanted = limits::NEIGHBOURS_IN_ZONE.saturating_sub(near.len());
+        // Whoever has enough is still given some of its own zone that were not there when it began.
+        let wanted = if missing > 0 { missing } else { near_wanted.max(1) }.min(room);
         if wanted == 0 {
             return Vec::new();
         }
-        let near_wanted = limits::NEIGHBOURS_IN_ZONE.saturating_sub(near.len());
         // At most those in the view, the dead and the asker are passed over.
         let least = |place| {
             self.ranks(*swarm, *size, place)
@@ -280,10 +278,19 @@ impl Swarms {
                 chosen.push(rank.member);
             }
         };
-        take(&mut near, near_wanted, taken_by);
-        take(&mut far, wanted, limits::NEIGHBOUR_TAKERS.min(taken_by));
-        take(&mut near, wanted, taken_by);
-        take(&mut far, wanted, taken_by);
+        take(&mut near, near_wanted, limits::TAKERS);
+        if missing > 0 {
+            take(&mut far, wanted, limits::NEIGHBOUR_TAKERS);
+            take(&mut near, wanted, limits::TAKERS);
+            take(&mut far, wanted, limits::TAKERS);
+        }
+        if chosen.is_empty() {
+            // Whoever comes late is given to nobody who has enough already, and would be a source for few: so
+            // those who have enough take such ones too, one at a time.
+            let rank = near.next_if(|rank| rank.takers < limits::FEW_TAKERS);
+            let rank = rank.or_else(|| far.next_if(|rank| rank.takers < limits::FEW_TAKERS));
+            chosen.extend(rank.map(|rank| rank.member));
+        }
         chosen
     }
 

@@ -201,6 +201,19 @@ fn six_are_of_the_own_zone_and_two_are_not() {
 }
 
 #[test]
+fn who_began_before_its_own_zone_is_given_of_it_later() {
+    let content = content("x");
+    let mut fleet = Fleet::new(1);
+    (0..10).for_each(|number| fleet.downloader(number, "b", content));
+    fleet.downloader(10, "a", content);
+    assert_eq!(fleet.partial(10, content).len(), limits::NEIGHBOURS);
+    (11..20).for_each(|number| fleet.downloader(number, "a", content));
+    let given = fleet.partial(10, content);
+    let near = given.iter().filter(|number| **number > 10).count();
+    assert_eq!((near, given.len()), (limits::SEEDS, limits::NEIGHBOURS + limits::SEEDS));
+}
+
+#[test]
 fn whoever_is_short_of_one_side_is_filled_up_from_the_other() {
     let content = content("x");
     let mut fleet = Fleet::new(1);
