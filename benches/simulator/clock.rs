@@ -17,6 +17,8 @@ pub(super) enum Event {
     Find(u32),
     /// Its answer is here.
     Found(u32),
+    /// One that waits for the piece list waits for others no more.
+    Turn(u32),
     /// It is time to ask it again.
     Scout(u32),
     /// It is time to see whether there are as many connections as there should be.

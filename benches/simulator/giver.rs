@@ -82,8 +82,9 @@ impl World {
         match (&line.want, &giver.stage) {
             (_, Stage::Away | Stage::GaveUp | Stage::Dead) => Reply::Refusal,
             (Want::List, Stage::Whole | Stage::Downloading(_)) => Reply::Body(self.cut.count() as u64 * 32),
-            (Want::List, Stage::Listing(_)) if was_parked => Reply::Refusal,
-            (Want::List, Stage::Listing(_)) => Reply::Park,
+            (Want::HasList, Stage::Whole | Stage::Downloading(_)) => Reply::Small(0),
+            (Want::List | Want::HasList, Stage::Listing(_)) if was_parked => Reply::Refusal,
+            (Want::List | Want::HasList, Stage::Listing(_)) => Reply::Park,
             (Want::Pieces(Ask::Fresh(runs)), Stage::Whole) => {
                 match giver.fresh.get_or_insert_default().give(&self.id, self.cut.count(), runs, now) {
                     None => Reply::Small(0),
@@ -124,7 +125,11 @@ impl World {
             _ => limits::NEWS_BATCH_TIME,
         };
         for (connection, _) in std::mem::take(&mut self.peers[giver].parked) {
-            let wait = if matches!(self.connections[connection].want, Want::List) { Duration::ZERO } else { wait };
+            let wait = if matches!(self.connections[connection].want, Want::List | Want::HasList) {
+                Duration::ZERO
+            } else {
+                wait
+            };
             self.clock.after(wait, Event::Answer(connection as u32));
         }
     }

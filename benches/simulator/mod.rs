@@ -164,6 +164,8 @@ struct Connection {
 
 #[derive(Clone, Debug)]
 enum Want {
+    /// Whether the piece list is there.
+    HasList,
     List,
     Pieces(Ask),
 }
@@ -256,6 +258,7 @@ impl World {
             Event::Begin(peer) => self.tracker.begin(peer as usize, self.clock.now()),
             Event::Find(peer) => self.find(peer as usize),
             Event::Found(peer) => self.found(peer as usize),
+            Event::Turn(peer) => self.turn(peer as usize),
             Event::Scout(peer) => self.scout(peer as usize),
             Event::Man(peer) => self.look_after(peer as usize),
             Event::Publish(peer) => self.publish(peer as usize),

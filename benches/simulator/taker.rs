@@ -18,8 +18,12 @@ use super::{Connection, Stage, Want, World, clock::Event, giver::REQUEST_BYTES, 
 pub(super) struct Listing {
     round: usize,
     sources: Vec<(usize, bool)>,
-    /// Who is still to be asked.
-    next: VecDeque<(usize, bool)>,
+    /// Others that were asked to tell when they have it, and have not answered.
+    waiting: usize,
+    /// Somebody is being asked for it.
+    is_coming: bool,
+    /// Who is to be asked when nobody tells.
+    next: VecDeque<usize>,
     failed: Vec<usize>,
 }
 
@@ -69,14 +73,14 @@ impl World {
     /// The tracker is asked for neighbours.
     pub(super) fn find(&mut self, peer: usize) {
         let now = self.clock.now();
-        let (is_first, dead) = match &self.peers[peer].stage {
-            Stage::Listing(_) => (true, Vec::new()),
-            Stage::Downloading(download) => (false, download.dead()),
+        let dead = match &self.peers[peer].stage {
+            Stage::Listing(_) => Vec::new(),
+            Stage::Downloading(download) => download.dead(),
             _ => return,
         };
         let dice = self.random.next();
         let mut found = self.tracker.neighbours(peer, &dead, dice, now);
-        if is_first {
+        if found.is_empty() {
             let whole = self.tracker.whole(dice, now);
             found.extend(whole.into_iter().filter(|&other| other != peer).map(|other| (other, false)));
         }
@@ -91,21 +95,42 @@ impl World {
         match &mut self.peers[peer].stage {
             Stage::Downloading(_) => self.scouted(peer, found),
             Stage::Listing(listing) => {
-                let mut partial: Vec<_> = found.iter().copied().filter(|(_, is_partial)| *is_partial).collect();
-                partial.sort_by_cached_key(|(other, _)| place(*other));
-                let before = partial.first().copied().filter(|(other, _)| place(*other) < place(peer));
-                let whole = found.iter().copied().filter(|(_, is_partial)| !is_partial);
-                listing.next = before.into_iter().chain(whole).chain(partial).collect();
+                let partial: Vec<_> = found.iter().filter(|source| source.1).map(|source| source.0).collect();
+                listing.next = found.iter().filter(|source| !source.1).map(|source| source.0).collect();
                 listing.sources = found;
-                self.ask_for_list(peer);
+                listing.waiting = partial.len();
+                let before = partial.iter().filter(|other| place(**other) < place(peer)).count() as u32;
+                let turns = if listing.next.is_empty() { limits::NEIGHBOURS as u32 } else { before };
+                self.clock.after(limits::PIECE_LIST_TURN * turns, Event::Turn(peer as u32));
+                for other in partial.into_iter().filter(|_| turns > 0) {
+                    let connection = self.connect(peer, other, 0, 0);
+                    self.connections[connection].want = Want::HasList;
+                    self.request(connection);
+                }
             }
             _ => {}
         }
     }
 
+    /// One that waits for the piece list waits for others no more.
+    pub(super) fn turn(&mut self, peer: usize) {
+        if let Stage::Listing(listing) = &mut self.peers[peer].stage
+            && !listing.is_coming
+        {
+            self.ask_for_list(peer);
+        }
+    }
+
     fn ask_for_list(&mut self, peer: usize) {
+        let dice = self.random.next();
+        let now = self.clock.now();
         let Stage::Listing(listing) = &mut self.peers[peer].stage else { return };
-        if let Some((giver, _)) = listing.next.pop_front() {
+        listing.is_coming = true;
+        if listing.next.is_empty() && listing.failed.is_empty() {
+            // At last any that hold it.
+            listing.next = self.tracker.whole(dice, now).into();
+        }
+        if let Some(giver) = listing.next.pop_front() {
             let connection = self.connect(peer, giver, 0, 0);
             self.connections[connection].want = Want::List;
             return self.request(connection);
@@ -119,15 +144,35 @@ impl World {
         }
     }
 
+    /// Another has told that it has the piece list, or that it will not.
+    fn has_list(&mut self, connection: usize, is_there: bool) {
+        let Connection { taker, giver, .. } = self.connections[connection];
+        let is_expected = matches!(self.peers[giver].stage, Stage::Listing(_));
+        let Stage::Listing(listing) = &mut self.peers[taker].stage else { return self.unused.push(connection) };
+        if listing.is_coming {
+            self.unused.push(connection);
+        } else if is_there {
+            listing.is_coming = true;
+            self.connections[connection].want = Want::List;
+            self.request(connection);
+        } else if is_expected {
+            self.request(connection);
+        } else {
+            self.unused.push(connection);
+            listing.waiting -= 1;
+            if listing.waiting == 0 {
+                self.ask_for_list(taker);
+            }
+        }
+    }
+
     /// An answer to a question for the piece list, or none.
     fn listed(&mut self, connection: usize, is_here: bool) {
         let (peer, giver) = (self.connections[connection].taker, self.connections[connection].giver);
         self.unused.push(connection);
         let Stage::Listing(listing) = &mut self.peers[peer].stage else { return };
         if !is_here {
-            if listing.sources.contains(&(giver, false)) {
-                listing.failed.push(giver);
-            }
+            listing.failed.push(giver);
             return self.ask_for_list(peer);
         }
         let Listing { mut sources, failed, .. } = std::mem::take(listing);
@@ -332,7 +377,7 @@ impl World {
     pub(super) fn told(&mut self, connection: usize) {
         let now = self.clock.now();
         let Connection { taker, source, ref want, .. } = self.connections[connection];
-        let Want::Pieces(ask) = want.clone() else { return };
+        let Want::Pieces(ask) = want.clone() else { return self.has_list(connection, true) };
         if ask == Ask::News {
             self.hear(connection);
         } else if let Some(download) = self.download(taker) {
@@ -344,7 +389,7 @@ impl World {
     pub(super) fn done(&mut self, connection: usize) {
         let Connection { taker, source, ref want, ref run, .. } = self.connections[connection];
         let (run, ask) = match want {
-            Want::List => return self.listed(connection, true),
+            Want::List | Want::HasList => return self.listed(connection, true),
             Want::Pieces(ask @ Ask::Pieces(run)) => (run.clone(), ask.clone()),
             Want::Pieces(ask) => (run.clone(), ask.clone()),
         };
@@ -369,6 +414,7 @@ impl World {
         let now = self.clock.now();
         let Connection { taker, source, began, has_begun, ref want, ref run, .. } = self.connections[connection];
         let ask = match want {
+            Want::HasList => return self.has_list(connection, false),
             Want::List => return self.listed(connection, false),
             Want::Pieces(ask) => ask.clone(),
         };
