@@ -65,8 +65,9 @@ pub const NEIGHBOUR_TAKERS: usize = 2 * NEIGHBOURS;
 /// Whole sources given to one that downloads.
 pub const SEEDS: usize = 4;
 /// One source is given to at most so many that download the same content, unless they have nobody
-/// else: the others reach what it has through their neighbours.
-pub const TAKERS: usize = 64;
+/// else: the others reach what it has through their neighbours. What it gives to so many at once takes
+/// that many times as long, and meanwhile all who wait for the first pieces have nothing to give.
+pub const TAKERS: usize = 32;
 /// Whole sources that one answer chooses among; with more of them chance chooses first.
 pub const CANDIDATES: usize = 64;
 /// Other zones that one answer takes neighbours from; so too.
