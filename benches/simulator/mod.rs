@@ -1,12 +1,13 @@
 //! A swarm of thousands under a virtual clock. What is chosen is chosen by the peer's own code (the plan,
 //! and what a seed gives fresh) and by the tracker's own registry; what carries it out is a model of what
-//! surrounds them: `taker` does what the peer's crew and download do, `giver` what its content routes do,
-//! `network` what links do. `make simulate` runs it with thousands of peers, a test with few.
+//! surrounds them: `listing` and `taker` do what the peer's download and crew do, `giver` what its content
+//! routes do, `network` what links do. Nobody lies, no disk is full, and pieces verify in no time. `make simulate` runs it with thousands of peers, a test with few.
 // The benchmark and the test compile this each for themselves, and use a part of it.
 #![allow(dead_code, unreachable_pub)]
 
 mod clock;
 mod giver;
+mod listing;
 mod network;
 mod taker;
 mod tracker;
@@ -23,8 +24,9 @@ use enjambre::{
 };
 
 use clock::{Clock, Event};
+use listing::Listing;
 use network::Network;
-use taker::{Download, Listing};
+use taker::Download;
 use tracker::Tracker;
 
 /// Give up after so many times the bound: whoever has nothing by then starves.
