@@ -11,7 +11,10 @@ TARGETS = x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 # What `make size`, `make bench` and `make bench-swarm` measure: the binaries for this very machine, as users get them.
 NATIVE = $(shell uname -m)-unknown-linux-musl
 
-.PHONY: help demo test release size bench bench-swarm check clean tools
+# What settles all chance in `make simulate`.
+SEED = 1
+
+.PHONY: help demo test release size bench bench-swarm simulate check clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,9 @@ bench: tools ## throughput, CPU and memory, next to nginx and curl (about six mi
 bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONLY=flash-4 for one of one minute)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench swarm -- $(ONLY)
+
+simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
+	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
 check: tools ## formatting and lints, as CI wants them
 	@scripts/have-component.sh rustfmt clippy

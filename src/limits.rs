@@ -65,8 +65,9 @@ pub const NEIGHBOUR_TAKERS: usize = 2 * NEIGHBOURS;
 /// Whole sources given to one that downloads.
 pub const SEEDS: usize = 4;
 /// One source is given to at most so many that download the same content, unless they have nobody
-/// else: the others reach what it has through their neighbours.
-pub const TAKERS: usize = 64;
+/// else: the others reach what it has through their neighbours. What it gives to so many at once takes
+/// that many times as long, and meanwhile all who wait for the first pieces have nothing to give.
+pub const TAKERS: usize = 32;
 /// Whole sources that one answer chooses among; with more of them chance chooses first.
 pub const CANDIDATES: usize = 64;
 /// Other zones that one answer takes neighbours from; so too.
@@ -228,7 +229,10 @@ pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
 /// A piece list may take so many times as long as a source may send nothing: it is 256 KiB at most.
 pub const PIECE_LIST_PATIENCE: u32 = 4;
-/// One who downloads too has so long to give the piece list, before the seed is asked.
+/// So long for each other that stands before it, one waits for them to have the piece list before it asks
+/// the seed.
+pub const PIECE_LIST_TURN: Duration = Duration::from_millis(250);
+/// And so long a neighbour may take to send it.
 pub const PIECE_LIST_TIME: Duration = Duration::from_secs(2);
 /// How long a download sleeps at once while a source sends slowly: less is not worth it, and with more
 /// the news of a piece would come late.

@@ -1,6 +1,15 @@
 //! The download of one content of a known size: piece list, what is here already, and whom to ask.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Instant,
+};
 
 use super::{
     crew::{Crew, Progress},
@@ -27,9 +36,13 @@ impl Getter {
         watch: &dyn Watch,
     ) -> Result<Fetched, GetError> {
         let scout = Scout { id: *id, size, peer: self.peer.clone(), finder: Arc::clone(&self.finder) };
-        // A tracker that is away now has still named the whole ones.
         let mut sources = scout.ask(&[]).unwrap_or_default();
-        sources.extend(whole.into_iter().filter(|source| source.peer != self.peer));
+        let whole: Vec<_> = whole.into_iter().filter(|source| source.peer != self.peer).collect();
+        if sources.is_empty() {
+            // A tracker that is away now has still named the whole ones. Where it is not, a seed is for those
+            // only to whom it is given: thousands would stand in each other's way.
+            sources.clone_from(&whole);
+        }
         let mut failures = Vec::new();
         let Some(pieces) = Pieces::of(size) else {
             return Ok(Err(sources
@@ -37,7 +50,9 @@ impl Getter {
                 .map(|source| (source.peer, "claims an impossible size".into()))
                 .collect()));
         };
-        let Some(list) = self.piece_list(id, &pieces, &sources, &mut failures, watch) else { return Ok(Err(failures)) };
+        let Some(list) = self.piece_list(id, &pieces, &sources, &whole, &mut failures, watch) else {
+            return Ok(Err(failures));
+        };
         sources.retain(|source| !failures.iter().any(|(failed, _)| *failed == source.peer));
         let running = self.downloads.begin(*id, pieces, list.to_bytes(), file.reader()?);
         let held = verified(id, &pieces, &list, &file, watch)?;
@@ -85,28 +100,24 @@ impl Getter {
         }
     }
 
-    /// The piece list, of the first source that has a true one.
+    /// The piece list, of the first source that has a true one; at last of any of those that hold it `whole`.
     fn piece_list(
         &self,
         id: &ContentId,
         pieces: &Pieces,
         sources: &[Source],
+        whole: &[Source],
         failures: &mut Vec<(PeerId, String)>,
         watch: &dyn Watch,
     ) -> Option<PieceList> {
         if pieces.count() == 1 {
             return PieceList::parse(&[], pieces, id).ok();
         }
-        // Those who begin at once would all take it from the seed, whose uplink everybody wants, or wait for
-        // each other. So they stand in an order, each asks the first of those it knows, and whoever stands
-        // before all of them asks the seed.
-        let place = |peer: &PeerId| ContentId::of(format!("{id}{peer}").as_bytes());
-        let mut partial: Vec<_> = sources.iter().filter(|source| source.is_partial).collect();
-        partial.sort_by_cached_key(|source| place(&source.peer).to_string());
-        let is_before = |source: &&Source| place(&source.peer).to_string() < place(&self.peer).to_string();
-        let before = partial.first().copied().filter(is_before);
-        let whole = sources.iter().filter(|source| !source.is_partial);
-        for source in before.into_iter().chain(whole).chain(partial) {
+        let (partial, given): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.is_partial);
+        let early = self.first_with_list(id, &partial, given.is_empty(), watch);
+        let late = partial.iter().copied().filter(|source| early.is_none_or(|early| early.peer != source.peer));
+        let others = whole.iter().filter(|source| given.iter().all(|given| given.peer != source.peer));
+        for source in early.into_iter().chain(given.iter().copied()).chain(others).chain(late) {
             if watch.is_stopped() {
                 return None;
             }
@@ -127,6 +138,64 @@ impl Getter {
             }
         }
         None
+    }
+
+    /// Who of those that download it too is the first to have the piece list. None when a seed should be
+    /// asked, which is what this one waits for if it was given none.
+    ///
+    /// Those who begin at once would all take the list from the seed, whose uplink everybody wants. So they
+    /// stand in an order: whoever is before all that it knows asks the seed at once, the others wait for
+    /// each other first, a turn for each that is before them.
+    fn first_with_list<'a>(
+        &self,
+        id: &ContentId,
+        partial: &[&'a Source],
+        has_no_seed: bool,
+        watch: &dyn Watch,
+    ) -> Option<&'a Source> {
+        let place = |peer: &PeerId| *ContentId::of(format!("{id}{peer}").as_bytes()).bytes();
+        let own = place(&self.peer);
+        let before = partial.iter().filter(|source| place(&source.peer) < own).count();
+        let turns = if has_no_seed { limits::NEIGHBOURS } else { before };
+        if turns == 0 {
+            return None;
+        }
+        let deadline = Instant::now() + limits::PIECE_LIST_TURN * turns as u32;
+        let (tell, told) = mpsc::channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        for (nth, source) in partial.iter().enumerate() {
+            let (fetcher, address, id) = (self.fetcher.clone(), source.address, *id);
+            let (tell, is_over) = (tell.clone(), Arc::clone(&is_over));
+            let wait = move || {
+                while !is_over.load(Ordering::Relaxed) && Instant::now() < deadline {
+                    let asked = Instant::now();
+                    match fetcher.has_piece_list(address, &id, limits::PIECE_LIST_TIME) {
+                        Ok(true) => {
+                            // Nobody listens when another was first.
+                            let _ = tell.send(nth);
+                            return;
+                        }
+                        // It waits for the list itself, and held the answer back for a while.
+                        Ok(false) if asked.elapsed() >= limits::NEWS_TIME / 2 => {}
+                        // It does not download it, or is gone.
+                        _ => return,
+                    }
+                }
+            };
+            // Without a thread this one is not waited for.
+            let _ = thread::Builder::new().name("list".into()).stack_size(limits::CONNECTION_STACK).spawn(wait);
+        }
+        drop(tell);
+        // Ends sooner when none of them will have it.
+        let first = loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            match told.recv_timeout(rest.min(limits::PROGRESS_TIME)) {
+                Err(RecvTimeoutError::Timeout) if !rest.is_zero() && !watch.is_stopped() => {}
+                first => break first,
+            }
+        };
+        is_over.store(true, Ordering::Relaxed);
+        first.ok().and_then(|nth| partial.get(nth).copied())
     }
 }
 

@@ -88,6 +88,16 @@ impl Fetcher {
         Self { agent: config.into(), patience, budget, limit }
     }
 
+    /// Whether a source has the piece list of a content; one that downloads it and has none yet holds its
+    /// answer back for a while.
+    ///
+    /// # Errors
+    /// When the source does not answer within `patience`.
+    pub fn has_piece_list(&self, source: SocketAddr, id: &ContentId, patience: Duration) -> Result<bool, FetchError> {
+        let request = self.agent.head(format!("http://{source}/content/{id}/pieces"));
+        Ok(request.config().timeout_global(Some(patience)).build().call()?.status() == 200)
+    }
+
     /// The piece list of a content in binary form, which must have `length` bytes. With `patience` it is
     /// given up when it takes that long.
     ///

@@ -258,7 +258,7 @@ fn whole_sources_are_of_the_own_zone_first_and_shared_out() {
 }
 
 #[test]
-fn one_source_is_given_to_sixty_four_and_then_only_to_those_with_nobody_else() {
+fn one_source_is_given_to_thirty_two_and_then_only_to_those_with_nobody_else() {
     let content = content("x");
     let mut fleet = Fleet::new(1);
     fleet.seed(0, "", content);
@@ -525,7 +525,7 @@ impl Model {
             others(&|entry| entry.downloads(content)).into_iter().partition(|rank| rank.0);
         let mut expected = Vec::new();
         for (side, most, fewer) in
-            [(false, 6_usize.saturating_sub(kept_near), 64), (true, 8, 16), (false, 8, 64), (true, 8, 64)]
+            [(false, 6_usize.saturating_sub(kept_near), 32), (true, 8, 16), (false, 8, 32), (true, 8, 32)]
         {
             let side = if side { &mut far } else { &mut near };
             let most = most.min(wanted - expected.len()).min(side.iter().filter(|rank| rank.1 < fewer).count());

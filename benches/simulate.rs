@@ -1,0 +1,57 @@
+//! How a flash crowd of thousands would go: the peer's own plan and the tracker's own registry under a
+//! virtual clock (`simulator/` has the model). `make simulate` runs it; the figures do not depend on the
+//! machine or its load, and are the same again for the same `--seed`. `x` is times the time of one copy at
+//! full rate, which nobody can beat.
+
+mod report;
+mod simulator;
+
+use std::{process::ExitCode, time::Instant};
+
+use report::Report;
+use simulator::{Scenario, run};
+
+fn main() -> ExitCode {
+    let random = match seed() {
+        Ok(seed) => seed,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut report = Report::new("make simulate");
+    let began = Instant::now();
+    for (peers, target) in [(1_000, 1.10), (10_000, 1.15)] {
+        let crowd = Scenario { random, ..Scenario::crowd(peers, 512) };
+        row(&mut report, "all at once", &crowd, Some(target));
+        row(&mut report, "a tenth dies", &Scenario { deaths: 0.1, ..crowd }, Some(1.3));
+    }
+    // Six times as long: what is lost until the links are full is the same.
+    row(&mut report, "all at once", &Scenario { random, ..Scenario::crowd(1_000, 3072) }, None);
+    report.plain("time taken", began.elapsed().as_secs_f64(), "s");
+    report.end()
+}
+
+fn row(report: &mut Report, what: &str, scenario: &Scenario, target: Option<f64>) {
+    let outcome = run(scenario);
+    let name = format!("{} peers, {} pieces, {what}", scenario.peers, scenario.pieces);
+    let name = format!("{name}: the last");
+    match target {
+        Some(target) => report.at_most(&name, outcome.last(), target, "x"),
+        None => report.plain(&name, outcome.last(), "x"),
+    }
+    report.plain("  the one in the middle", outcome.median(), "x");
+    report.plain("  copies that the seed sent", outcome.copies, "");
+    report.at_most("  waited in vain", (outcome.gave_up + outcome.starved) as f64, 0.0, "");
+}
+
+/// The number that settles all chance.
+fn seed() -> Result<u64, String> {
+    // Cargo says `--bench`.
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    match (words.next().as_deref(), words.next()) {
+        (None, _) => Ok(1),
+        (Some("--seed"), Some(seed)) => seed.parse().map_err(|_| format!("--seed {seed:?} is not a number")),
+        (Some(word), _) => Err(format!("{word:?} is not known: there is --seed NUMBER")),
+    }
+}
