@@ -296,14 +296,14 @@ pub const SOURCE_CONNECTIONS_RANGE: std::ops::RangeInclusive<usize> = 1..=256;
 /// Requests in flight at one source, against a backlog; each is a thread and a connection.
 pub const SOURCE_DEPTH: usize = 4;
 /// Requests in flight against a backlog, at all sources together: more only wait at their uplinks.
-pub const REQUESTS: usize = 16;
+pub const REQUESTS: usize = 24;
 /// Fresh pieces that all who share a seed ask it for at once, when they are few: with less, its uplink
 /// would stand still between an answer and the next request.
 pub const FRESH_WAITING: usize = 16;
 /// How long a seed that had nothing fresh is asked for what it has given to others too.
 pub const FRESH_PAUSE: Duration = Duration::from_millis(150);
 /// Useful pieces waiting at a source for each request more than one.
-pub const SOURCE_BACKLOG: usize = 32;
+pub const SOURCE_BACKLOG: usize = 16;
 /// With so few pieces missing, one that is late is asked of a second source.
 pub const ENDGAME_PIECES: usize = 16;
 /// What late means there.
@@ -314,6 +314,8 @@ pub const BUFFERED_BYTES: u64 = 256 << 10;
 pub const REQUEST_TIME: Duration = Duration::from_millis(10);
 /// And so many bytes at most.
 pub const REQUEST_BYTES: u64 = 16 << 20;
+/// A connection of which a source has one too many is kept so long.
+pub const SPARE_TIME: Duration = Duration::from_secs(2);
 /// A source that cannot be asked for anything now is looked at again after this.
 pub const SOURCE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a source rests after its first failure; twice as long after each one more.
@@ -330,10 +332,10 @@ pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(15
 /// A download without any source is given up when so many further questions for some were in vain.
 pub const SCOUTS_ALONE: u32 = 2;
 /// Those who may bring a piece into their zone wait so long for each one who stands before them.
-pub const ZONE_TURN: Duration = Duration::from_millis(500);
+pub const ZONE_TURN: Duration = Duration::from_secs(1);
 /// When those inside a zone have brought nothing for so long, what they hold is fetched from outside too.
 pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
 /// When a neighbour outside has more useful pieces than this, the own zone is too far behind to be waited for.
-pub const ZONE_BACKLOG: usize = 128;
+pub const ZONE_BACKLOG: usize = 256;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);

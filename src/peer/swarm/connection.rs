@@ -306,7 +306,7 @@ impl Body<'_> {
     /// Sleeps for most of the time in which `left` bytes will come, by the pace of late, where that is
     /// long: being woken by each packet of a slow source costs more than all else that is done with it.
     fn doze(&self, left: usize) {
-        let most = left as f64 / self.connection.pace * 0.75;
+        let most = left as f64 / self.connection.pace * 0.85;
         if most.is_finite() && most > limits::DOZE_TIME.start.as_secs_f64() {
             thread::sleep(Duration::from_secs_f64(most.min(limits::DOZE_TIME.end.as_secs_f64())));
         }

@@ -316,10 +316,14 @@ impl Crew {
     /// no longer counts. `is_idle` when the last that it asked for was news.
     fn next(&self, source: SourceId, nth: usize, is_idle: bool) -> Option<(Ask, usize)> {
         let mut state = self.lock();
+        let mut spare_since = None;
         loop {
-            // The last of several connections goes when the backlog is worked off.
+            // The last of several connections goes when the backlog is worked off, and does not come back soon: to
+            // open the next one costs more than to keep it.
             let now = self.began.elapsed();
-            let is_extra = nth > 0 && nth + 1 == state.sources[source].workers && state.plan.depth(source, now) <= nth;
+            let is_spare = nth > 0 && nth + 1 == state.sources[source].workers && state.plan.depth(source, now) <= nth;
+            spare_since = is_spare.then(|| spare_since.unwrap_or(now));
+            let is_extra = spare_since.is_some_and(|since| since + limits::SPARE_TIME <= now);
             if state.is_over || is_extra || self.part.is_exceeded(state.workers) {
                 break;
             }
