@@ -7,7 +7,7 @@
 //! | module | what it is, and what it alone knows |
 //! |---|---|
 //! | [`limits`] | every cap and time-out, named, with its reason |
-//! | [`content`] | ids, pieces, piece lists; pure |
+//! | [`content`] | ids, pieces, piece lists, sets of pieces; pure |
 //! | [`name`] | the only parser of names from outside, and their encoders; pure |
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
