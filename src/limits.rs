@@ -302,6 +302,10 @@ pub const REQUESTS: usize = 24;
 pub const FRESH_WAITING: usize = 16;
 /// How long a seed that had nothing fresh is asked for what it has given to others too.
 pub const FRESH_PAUSE: Duration = Duration::from_millis(150);
+/// So many who download it too are a crowd: a seed is left to give each piece to one of them.
+pub const CROWD: usize = 4;
+/// What comes from others in this time is not asked of such a seed besides.
+pub const CROWD_PATIENCE: Duration = Duration::from_millis(500);
 /// Useful pieces waiting at a source for each request more than one.
 pub const SOURCE_BACKLOG: usize = 16;
 /// With so few pieces missing, one that is late is asked of a second source.

@@ -320,7 +320,7 @@ impl Plan {
     /// Pieces that a source holds, that are neither here nor in flight, and that may be fetched where it is.
     fn good_for(&self, source: SourceId, now: Duration) -> impl Iterator<Item = u64> + '_ {
         let Source { holds, is_far, .. } = &self.sources[source];
-        let holds = holds.iter().filter(move |_| !self.is_shut(source, now));
+        let holds = holds.iter().filter(move |_| !self.is_shut(source, now) && !self.is_for_fresh(source));
         let is_closed = *is_far && !self.is_behind(source);
         let wanted = holds.flat_map(|holds| self.wanted(holds)).enumerate();
         wanted.map(move |(at, word)| if is_closed { self.border.open(at, word, &self.inside, now) } else { word })
@@ -332,6 +332,20 @@ impl Plan {
         self.is_seed_outside(source, now)
             && (self.has_seed_inside() || !self.border.is_empty())
             && !self.is_behind(source)
+    }
+
+    /// Whether a seed is to be asked for what is fresh only: a crowd wants its uplink, and the rest comes soon
+    /// from those who have it. A seed is not whoever has just become whole.
+    fn is_for_fresh(&self, source: SourceId) -> bool {
+        let known = &self.sources[source];
+        if !known.is_whole() || known.heard > 0 || self.partial() < limits::CROWD || self.requests.is_empty() {
+            return false;
+        }
+        let spread = self.wanted(&Holds::All).zip(self.spread.words()).map(|(wanted, spread)| wanted & spread);
+        let bytes = spread.map(|word| u64::from(word.count_ones())).sum::<u64>() * self.length;
+        let partial = self.sources.iter().filter(|source| matches!(source.holds, Some(Holds::These(_))));
+        let pace: f64 = partial.map(|source| source.pace.unwrap_or(0.0) * source.in_flight as f64).sum();
+        bytes as f64 <= pace * limits::CROWD_PATIENCE.as_secs_f64()
     }
 
     /// Whether a source that downloads it too, or did, has so much that the own zone is far behind.

@@ -150,6 +150,25 @@ fn on_a_fast_link_a_request_covers_a_run_of_what_is_missing() {
 }
 
 #[test]
+fn a_crowd_leaves_what_has_spread_to_each_other_and_not_to_the_seed_unless_that_takes_long() {
+    let mut plan = plan(1000);
+    let seed = plan.add_whole(Whence::default(), NOW);
+    let others: Vec<_> = (0..limits::CROWD).map(|_| plan.add_partial(Whence::default(), NOW)).collect();
+    let all: Vec<_> = (0..1000).collect();
+    plan.news(others[0], &all[..20], 20, NOW);
+    plan.nothing_fresh(seed, NOW);
+    let ask = plan.next(others[0], NOW);
+    plan.answered(others[0], &ask, 32 << 10, Duration::from_millis(10), NOW);
+    assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)), "nothing else is under way");
+    plan.answered(seed, &Ask::News, 0, Duration::ZERO, NOW);
+    plan.requests.clear();
+    plan.next(others[0], NOW);
+    assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)));
+    plan.news(others[0], &all, 1000, NOW);
+    assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)), "it would take ten seconds");
+}
+
+#[test]
 fn pieces_that_are_written_as_they_come_are_asked_of_nobody_else_while_the_seed_chooses() {
     let mut plan = Plan::new(40, limits::BUFFERED_BYTES * 2, 1, 7);
     let other = plan.add_partial(Whence::default(), NOW);
