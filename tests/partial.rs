@@ -113,6 +113,7 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     let (have_all, news) = (format!("{count}/41"), format!("{},{}", gained[count - 2], gained[count - 1]));
     assert_eq!(answer.header("enjambre-have"), Some(have_all.as_str()));
     assert_eq!(answer.header("enjambre-news"), Some(news.as_str()));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(get(victim.address, &content).status, 404, "the whole is not here");
     assert_eq!(get(victim.address, &format!("{content}/fresh")).status, 404, "who downloads is no seed");
     assert_eq!(get(victim.address, "/files/f.bin").status, 404);

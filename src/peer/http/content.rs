@@ -27,8 +27,8 @@ use crate::{
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// What a peer that asks for news with each piece has no use for: half of the head, half a percent of all
-/// bytes. A browser saves what it gets as `application/octet-stream`, and does not guess at it.
-const NOT_FOR_PEERS: [&str; 4] = ["ETag", "Accept-Ranges", "Content-Disposition", "X-Content-Type-Options"];
+/// bytes. `nosniff` stays: with it alone, a page cannot be made to run a content as a script.
+const NOT_FOR_PEERS: [&str; 3] = ["ETag", "Accept-Ranges", "Content-Disposition"];
 
 impl Routes {
     /// Answers for `/content/<rest>`.
