@@ -300,11 +300,11 @@ pub const REQUESTS: usize = 24;
 /// Fresh pieces that all who share a seed ask it for at once, when they are few: with less, its uplink
 /// would stand still between an answer and the next request.
 pub const FRESH_WAITING: usize = 16;
-/// How long a seed that had nothing fresh is asked for what it has given to others too.
+/// How long a seed that had nothing fresh is not asked for such again, but for what it has given to others.
 pub const FRESH_PAUSE: Duration = Duration::from_millis(150);
-/// So many who download it too are a crowd: a seed is left to give each piece to one of them.
+/// So many others who download it too are a crowd, which asks a seed for fresh pieces only,
 pub const CROWD: usize = 4;
-/// What comes from others in this time is not asked of such a seed besides.
+/// as long as what they hold themselves comes in this time.
 pub const CROWD_PATIENCE: Duration = Duration::from_millis(500);
 /// Useful pieces waiting at a source for each request more than one.
 pub const SOURCE_BACKLOG: usize = 16;

@@ -4,6 +4,7 @@
 //! What it is made to do, each measured on shaped links (ARCHITECTURE.md has the figures):
 //! - a seed chooses, among what is lacking here, what it gives, so that it gives nothing twice before it
 //!   has given all once;
+//! - among many, a seed is asked for nothing that others bring soon;
 //! - where nobody else downloads, pieces in order, which disks like best;
 //! - of others, the rarest piece that is in flight nowhere else, with random ties; never in order;
 //! - one request in flight at a source, more only against a backlog;
@@ -86,6 +87,10 @@ struct Source {
 impl Source {
     fn is_whole(&self) -> bool {
         matches!(self.holds, Some(Holds::All))
+    }
+
+    fn is_partial(&self) -> bool {
+        matches!(self.holds, Some(Holds::These(_)))
     }
 }
 
@@ -309,12 +314,12 @@ impl Plan {
 
     /// Others that download it too.
     fn partial(&self) -> usize {
-        self.sources.iter().filter(|source| matches!(source.holds, Some(Holds::These(_)))).count()
+        self.sources.iter().filter(|source| source.is_partial()).count()
     }
 
     /// How many pieces a source is good for now.
     fn useful(&self, source: SourceId, now: Duration) -> usize {
-        self.good_for(source, now).map(|word| word.count_ones() as usize).sum()
+        count(self.good_for(source, now))
     }
 
     /// Pieces that a source holds, that are neither here nor in flight, and that may be fetched where it is.
@@ -342,9 +347,9 @@ impl Plan {
             return false;
         }
         let spread = self.wanted(&Holds::All).zip(self.spread.words()).map(|(wanted, spread)| wanted & spread);
-        let bytes = spread.map(|word| u64::from(word.count_ones())).sum::<u64>() * self.length;
-        let partial = self.sources.iter().filter(|source| matches!(source.holds, Some(Holds::These(_))));
-        let pace: f64 = partial.map(|source| source.pace.unwrap_or(0.0) * source.in_flight as f64).sum();
+        let bytes = count(spread) as u64 * self.length;
+        let bringing = self.requests.iter().map(|request| &self.sources[request.source]);
+        let pace: f64 = bringing.filter(|source| source.is_partial()).filter_map(|source| source.pace).sum();
         bytes as f64 <= pace * limits::CROWD_PATIENCE.as_secs_f64()
     }
 
@@ -352,7 +357,7 @@ impl Plan {
     fn is_behind(&self, source: SourceId) -> bool {
         let Source { holds, heard, .. } = &self.sources[source];
         let wanted = holds.iter().filter(|_| *heard > 0).flat_map(|holds| self.wanted(holds));
-        wanted.map(|word| word.count_ones() as usize).sum::<usize>() > limits::ZONE_BACKLOG
+        count(wanted) > limits::ZONE_BACKLOG
     }
 
     fn wanted<'a>(&'a self, holds: &'a Holds) -> impl Iterator<Item = u64> + 'a {
@@ -558,6 +563,11 @@ impl Plan {
     pub fn came(&mut self, source: SourceId, pieces: &Range<usize>) {
         self.release(source, pieces);
     }
+}
+
+/// How many pieces there are in these words.
+fn count(words: impl Iterator<Item = u64>) -> usize {
+    words.map(|word| word.count_ones() as usize).sum()
 }
 
 /// The run of at most `most` of these pieces that begins with `first`, one of them.

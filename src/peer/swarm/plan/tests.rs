@@ -164,8 +164,10 @@ fn a_crowd_leaves_what_has_spread_to_each_other_and_not_to_the_seed_unless_that_
     plan.requests.clear();
     plan.next(others[0], NOW);
     assert!(matches!(plan.next(seed, NOW), Ask::Nothing(_)));
+    assert_eq!(plan.next(others[1], NOW), Ask::News);
+    plan.sources[others[1]].pace = Some(1e9);
     plan.news(others[0], &all, 1000, NOW);
-    assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)), "it would take ten seconds");
+    assert!(matches!(plan.next(seed, NOW), Ask::Pieces(_)), "it would take ten seconds: news bring no piece");
 }
 
 #[test]
