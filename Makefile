@@ -8,16 +8,16 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # What `make release` builds; `make release TARGETS=aarch64-unknown-linux-musl` builds one.
 TARGETS = x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
-# What `make size`, `make bench` and `make bench-swarm` measure: the binaries for this very machine, as users get them.
+# What `make size` and all that begins with `make bench` measure: the binaries for this very machine, as users get them.
 NATIVE = $(shell uname -m)-unknown-linux-musl
 
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-swarm simulate check clean tools
+.PHONY: help demo test release size bench bench-versions bench-swarm simulate check clean tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: tools ## a tracker and three peers on this machine, from first upload to last leave
 	@cargo build --bins
@@ -36,6 +36,10 @@ size: tools ## what the binaries weigh, on disk and in memory, against their lim
 bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits --bench many
+
+bench-versions: tools ## a get of 2 GiB next to another version's, whose binaries are in OTHER=folder (half a minute, 5 GiB of memory)
+	@scripts/release.sh $(NATIVE)
+	@OTHER="$(abspath $(OTHER))" TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench versions
 
 bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONLY=flash-4 for one of one minute)
 	@scripts/release.sh $(NATIVE)

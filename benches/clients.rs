@@ -52,6 +52,20 @@ pub fn random_file(path: &Path, length: u64) {
     file.sync_all().expect("the disk takes it");
 }
 
+/// Runs both, each first in every other pair.
+pub fn pairs<T>(count: usize, mut one: impl FnMut() -> T, mut other: impl FnMut() -> T) -> Vec<(T, T)> {
+    let pair = |number| {
+        if number % 2 == 0 {
+            let first = one();
+            (first, other())
+        } else {
+            let first = other();
+            (one(), first)
+        }
+    };
+    (0..count).map(pair).collect()
+}
+
 /// Seconds since then.
 pub fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()

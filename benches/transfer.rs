@@ -241,20 +241,6 @@ fn small_gets(report: &Report, who: &str, server: SocketAddr, path: &str) {
     report.plain(&format!("GET 1 KiB: median latency, {who}"), median(latencies) * 1e6, "us");
 }
 
-/// Runs both, each first in every other pair.
-fn pairs<T>(count: usize, mut one: impl FnMut() -> T, mut other: impl FnMut() -> T) -> Vec<(T, T)> {
-    let pair = |number| {
-        if number % 2 == 0 {
-            let first = one();
-            (first, other())
-        } else {
-            let first = other();
-            (one(), first)
-        }
-    };
-    (0..count).map(pair).collect()
-}
-
 fn run_to_end(mut command: Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
