@@ -33,7 +33,7 @@ size: tools ## what the binaries weigh, on disk and in memory, against their lim
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench footprint
 
-bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk)
+bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk, 5 GiB of memory)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits --bench many
 

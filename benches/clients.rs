@@ -15,6 +15,9 @@ use crate::support::*;
 /// Long enough for 2 GiB to reach a slow disk.
 pub const MINUTES: Duration = Duration::from_secs(300);
 
+/// Where gets of 2 GiB are compared: a disk spreads them by a factor of four. Five GiB have to be free.
+pub const MEMORY: &str = "/dev/shm";
+
 /// Seconds that a `get` takes, from the typed line to the result.
 pub fn time_get(getter: &mut Process, path: &str) -> f64 {
     let from = getter.lines().len();
@@ -64,6 +67,13 @@ pub fn pairs<T>(count: usize, mut one: impl FnMut() -> T, mut other: impl FnMut(
         }
     };
     (0..count).map(pair).collect()
+}
+
+/// The ratios of two [`pairs`] at a time, of which each began with another: what the place in a pair makes
+/// of a figure is in both of them, and cancels. In memory it is a factor of two, since a virtual machine is
+/// slow to give back what it has just been freed of.
+pub fn balanced(ratios: &[f64]) -> Vec<f64> {
+    ratios.chunks_exact(2).map(|two| (two[0] * two[1]).sqrt()).collect()
 }
 
 /// Seconds since then.

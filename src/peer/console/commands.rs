@@ -44,11 +44,13 @@ impl Console {
         match words[..] {
             ["get", what] => self.get(what, None),
             ["get", what, target] => self.get(what, Some(target)),
-            ["get", ..] => self.fail("get takes a path or a content id, and maybe a new path: get notes.txt"),
+            ["get", ..] => self.fail(
+                "get takes a path or a content id, and maybe a new path; what has spaces goes in quotes: get 'my notes.txt'",
+            ),
             ["list"] => self.list(),
             ["downloads"] => self.downloads(),
             ["cancel", what] => self.cancel(what),
-            ["cancel", ..] => self.fail("cancel takes a path or a content id: `downloads` lists them"),
+            ["cancel", ..] => self.fail("cancel takes a path or a content id, in quotes where it has spaces: `downloads` lists them"),
             ["help"] => say(HELP),
             ["leave"] => return Next::Leave,
             ["list" | "downloads" | "help" | "leave", ..] => {
