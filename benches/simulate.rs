@@ -6,7 +6,10 @@
 mod report;
 mod simulator;
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use report::Report;
 use simulator::{Scenario, run};
@@ -28,6 +31,12 @@ fn main() -> ExitCode {
     }
     // Six times as long: what is lost until the links are full is the same.
     row(&mut report, "all at once", &Scenario { random, ..Scenario::crowd(1_000, 3072) }, None);
+    for (peers, target) in [(24, Some(2.0)), (96, None)] {
+        // People do not start in step: those who come first know few of the others.
+        let arrivals = Duration::from_millis(100);
+        let crowd = Scenario { random, zones: 3, arrivals, ..Scenario::crowd(peers, 2048) };
+        zones(&mut report, &crowd, target);
+    }
     report.plain("time taken", began.elapsed().as_secs_f64(), "s");
     report.end()
 }
@@ -43,6 +52,18 @@ fn row(report: &mut Report, what: &str, scenario: &Scenario, target: Option<f64>
     report.plain("  the one in the middle", outcome.median(), "x");
     report.plain("  copies that the seed sent", outcome.copies, "");
     report.at_most("  waited in vain", (outcome.gave_up + outcome.starved) as f64, 0.0, "");
+}
+
+/// How many copies come into the zone that takes most.
+fn zones(report: &mut Report, scenario: &Scenario, target: Option<f64>) {
+    let Scenario { peers, zones, .. } = scenario;
+    let outcome = run(scenario);
+    let imports = outcome.imports.iter().copied().fold(0.0, f64::max);
+    report.plain(&format!("{peers} peers in {zones} zones: the last"), outcome.last(), "x");
+    match target {
+        Some(target) => report.at_most("  copies brought into a zone", imports, target, ""),
+        None => report.plain("  copies brought into a zone", imports, ""),
+    }
 }
 
 /// The number that settles all chance.

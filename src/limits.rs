@@ -335,7 +335,8 @@ pub const SOURCE_FAILURES: u32 = 4;
 pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(2);
 /// A download without any source is given up when so many further questions for some were in vain.
 pub const SCOUTS_ALONE: u32 = 2;
-/// Those who may bring a piece into their zone wait so long for each one who stands before them.
+/// Those who have nothing coming may bring a piece into their zone when they have waited so long for each one
+/// who stands before them.
 pub const ZONE_TURN: Duration = Duration::from_secs(1);
 /// When those inside a zone have brought nothing for so long, what they hold is fetched from outside too.
 pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);

@@ -40,6 +40,17 @@ fn whoever_comes_late_is_not_served_by_the_seed_alone() {
 }
 
 #[test]
+fn few_copies_cross_the_border_of_a_zone() {
+    for random in 1..4 {
+        let crowd = Scenario { zones: 3, random, ..Scenario::crowd(24, 512) };
+        let outcome = all_end(&Scenario { arrivals: crowd.bound() / 100, ..crowd });
+        assert!(outcome.imports.iter().all(|&copies| copies < 2.0), "{random} {outcome:?}");
+        assert!(outcome.imports.iter().skip(1).all(|&copies| copies > 1.0), "{random} that cannot be: {outcome:?}");
+        assert!(outcome.last() < 1.25, "{random} {outcome:?}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_and_another_another() {
     let crowd = Scenario { deaths: 0.2, zones: 3, ..Scenario::crowd(24, 128) };
     assert_eq!(run(&crowd), run(&crowd));

@@ -2,8 +2,8 @@
 //! each piece should be brought in by one of the zone's members, and spread inside. Pure.
 //!
 //! Who that one is, the members compute alike: each piece puts them in an order of its own, and the first
-//! brings it in. Whoever comes behind others waits a turn for each, in case they are gone or see nobody
-//! who has it.
+//! brings it in. Whoever comes behind others does so only while nothing else comes, and waits a turn for
+//! each of them, in case they are gone or see nobody who has it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -80,16 +80,18 @@ impl Border {
         now >= self.heard_inside + limits::ZONE_PATIENCE
     }
 
-    /// Of a word of pieces, those that may be brought in now; `here` are the ones that somebody inside holds.
-    pub(super) fn open(&self, at: usize, word: u64, here: &Bitmap, now: Duration) -> u64 {
+    /// Of a word of pieces, those that may be brought in now; `here` are the ones that somebody inside holds,
+    /// and whoever is busy brings in what it is the first for.
+    pub(super) fn open(&self, at: usize, word: u64, here: &Bitmap, is_busy: bool, now: Duration) -> u64 {
         let mut rest = if self.is_quiet(now) { word } else { word & !here.words()[at] };
         let mut open = 0;
         while rest != 0 {
             let bit = rest & rest.wrapping_neg();
             rest ^= bit;
             let piece = at * 64 + bit.trailing_zeros() as usize;
-            let turn = limits::ZONE_TURN * u32::from(self.before[piece]);
-            if now >= Duration::from_millis(self.seen[piece].into()) + turn {
+            let before = self.before[piece];
+            let turn = Duration::from_millis(self.seen[piece].into()) + limits::ZONE_TURN * u32::from(before);
+            if before == 0 || !is_busy && now >= turn {
                 open |= bit;
             }
         }
@@ -121,16 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn each_piece_is_brought_in_by_one_at_first_and_by_the_next_when_that_one_does_not() {
+    fn each_piece_is_brought_in_by_one_and_by_the_next_when_that_one_does_not_and_nothing_else_comes() {
         let nothing = Bitmap::new(64);
         let tags = [11, 12, 13, 14];
         let borders = tags.map(|own| border(own, &tags.into_iter().filter(|tag| *tag != own).collect::<Vec<_>>()));
-        let open = |now| borders.each_ref().map(|border| border.open(0, u64::MAX, &nothing, now));
-        let first = open(NOW);
+        let open = |is_busy, now| borders.each_ref().map(|border| border.open(0, u64::MAX, &nothing, is_busy, now));
+        let first = open(true, NOW);
         assert_eq!(first.iter().fold(0, |all, open| all | open), u64::MAX);
         assert_eq!(first.iter().map(|open| open.count_ones()).sum::<u32>(), 64);
         assert!(first.iter().all(|open| open.count_ones() > 4), "{first:?}");
-        let second = open(NOW + limits::ZONE_TURN);
+        assert_eq!(first, open(false, NOW));
+        assert_eq!(first, open(true, NOW + limits::ZONE_TURN));
+        let second = open(false, NOW + limits::ZONE_TURN);
         assert_eq!(second.iter().map(|open| open.count_ones()).sum::<u32>(), 128);
     }
 
@@ -139,7 +143,7 @@ mod tests {
         let mut here = Bitmap::new(64);
         here.set(3);
         let border = border(1, &[]);
-        assert_eq!(border.open(0, 0b1100, &here, NOW), 0b0100);
-        assert_eq!(border.open(0, 0b1100, &here, NOW + limits::ZONE_PATIENCE), 0b1100);
+        assert_eq!(border.open(0, 0b1100, &here, true, NOW), 0b0100);
+        assert_eq!(border.open(0, 0b1100, &here, true, NOW + limits::ZONE_PATIENCE), 0b1100);
     }
 }

@@ -327,8 +327,11 @@ impl Plan {
         let Source { holds, is_far, .. } = &self.sources[source];
         let holds = holds.iter().filter(move |_| !self.is_shut(source, now) && !self.is_for_fresh(source));
         let is_closed = *is_far && !self.is_behind(source);
+        let is_busy = !self.requests.is_empty();
         let wanted = holds.flat_map(|holds| self.wanted(holds)).enumerate();
-        wanted.map(move |(at, word)| if is_closed { self.border.open(at, word, &self.inside, now) } else { word })
+        wanted.map(
+            move |(at, word)| if is_closed { self.border.open(at, word, &self.inside, is_busy, now) } else { word },
+        )
     }
 
     /// Whether a source outside the own zone is not to be asked for pieces: a crowd inside asks it for what is

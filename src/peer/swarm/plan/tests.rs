@@ -225,6 +225,22 @@ fn a_piece_that_somebody_inside_has_is_not_brought_in_again() {
 }
 
 #[test]
+fn what_another_should_bring_in_is_left_to_it_as_long_as_something_else_comes() {
+    let far = Whence { is_far: true, tag: 5 };
+    let mut plan = plan(100);
+    let (inside, outside) = (plan.add_partial(Whence { is_far: false, tag: 2 }, NOW), plan.add_partial(far, NOW));
+    plan.news(outside, &(0..100).collect::<Vec<_>>(), 100, NOW);
+    plan.news(inside, &[25], 1, NOW);
+    let ask = plan.next(inside, NOW);
+    assert_eq!(ask, Ask::Pieces(25..26));
+    let later = NOW + limits::ZONE_TURN;
+    let own = plan.useful(outside, later);
+    assert!((1..99).contains(&own), "{own}");
+    plan.answered(inside, &ask, 0, later, later);
+    assert_eq!(plan.useful(outside, later), 99);
+}
+
+#[test]
 fn a_zone_that_is_far_behind_brings_in_what_it_can() {
     let far = Whence { is_far: true, tag: 5 };
     let mut plan = plan(1000);
