@@ -74,8 +74,8 @@ pub const CANDIDATES: usize = 64;
 pub const ZONES: usize = 16;
 /// Peers reported dead with one question for sources.
 pub const DEAD: usize = 16;
-/// Superseded tokens remembered for one peer, so that each old copy is told once.
-pub const SUPERSEDED: usize = 8;
+/// A lease token, as a peer keeps it: what this tracker makes is 32 bytes longer than the peer's id.
+pub const TOKEN_BYTES: usize = 128;
 /// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.
 pub const RPC_BYTES: usize = 2 << 20;
 /// A gRPC call, at both ends.

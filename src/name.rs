@@ -1,7 +1,7 @@
 //! Names from outside: the only parser of them, and the encoders that put them into a URL, a page
 //! or a header.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use crate::limits::{LABEL_BYTES, PATH_BYTES, PATH_PART_BYTES};
 
@@ -112,6 +112,13 @@ pub struct PeerId(Arc<str>);
 impl PeerId {
     /// The text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A map by peer id is asked with text that need not be made one for it.
+impl Borrow<str> for PeerId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

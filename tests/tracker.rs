@@ -128,7 +128,8 @@ async fn what_one_peer_announces_another_finds_and_locates() {
     let tracker = tracker(&[]);
     let mut client = Client::of(&tracker).await;
     let a = client.join("a", 1).await.unwrap();
-    assert_eq!((a.token.len(), a.lease_millis, a.address.as_str()), (16, 15_000, "127.0.0.1:5000"));
+    assert_eq!((a.lease_millis, a.address.as_str()), (15_000, "127.0.0.1:5000"));
+    assert!(a.token.len() <= limits::TOKEN_BYTES && !a.token.is_empty());
     let b = client.join("b", 2).await.unwrap();
     client.announce(&a.token, &[("d/Café 1.txt", "one"), ("y", "two")], &[]).await.unwrap();
     client.announce(&b.token, &[("other name", "one")], &[]).await.unwrap();
@@ -265,7 +266,7 @@ async fn downloaders_of_a_content_are_given_to_each_other() {
     // Whoever only shares sees who holds it whole, and a stranger nothing.
     assert_eq!(client.locate_as(ask(&seed, &[])).await.unwrap().sources, []);
     refused(client.locate_as(ask(&[7; 16], &[])).await, Code::NotFound, "join again");
-    refused(client.locate_as(ask(&[7; 15], &[])).await, Code::InvalidArgument, "token");
+    refused(client.locate_as(ask(&[7; limits::TOKEN_BYTES + 1], &[])).await, Code::InvalidArgument, "token");
     client.join("p0", 0).await.unwrap();
     refused(client.locate_as(ask(&tokens[0], &[])).await, Code::Aborted, "newer copy");
 
@@ -365,14 +366,18 @@ async fn a_stranger_without_the_token_changes_nothing() {
     let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     client.announce(&token, &[("x", "1")], &[]).await.unwrap();
-    let mut near = token.clone();
-    near[15] ^= 1;
+    // Sealed for another id, and that put in place of it.
+    let mut near = client.join("b", 2).await.unwrap().token;
+    *near.last_mut().unwrap() = b'a';
+    let last = token.len() - 1;
     for (wrong, code) in [
         (&near[..], Code::NotFound),
         (&[0; 16], Code::NotFound),
+        (&[0; limits::TOKEN_BYTES], Code::NotFound),
+        (&token[..last], Code::NotFound),
+        (&[&token[..], &[0]].concat(), Code::NotFound),
         (&[], Code::InvalidArgument),
-        (&token[..15], Code::InvalidArgument),
-        (&[&token[..], &[0]].concat(), Code::InvalidArgument),
+        (&[0; limits::TOKEN_BYTES + 1], Code::InvalidArgument),
     ] {
         refused(client.announce(wrong, &[("y", "1")], &["x"]).await, code, "join");
         refused(client.renew(wrong).await, code, "join");

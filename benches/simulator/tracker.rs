@@ -12,6 +12,9 @@ use enjambre::{
     tracker::registry::{Changes, Content, Identity, Join, Registry, Source, Token},
 };
 
+/// The incarnation of every peer: each joins once.
+const ONLY_JOIN: u64 = 0;
+
 pub(super) struct Tracker {
     registry: Registry,
     content: Content,
@@ -31,27 +34,26 @@ impl Tracker {
     }
 
     pub(super) fn join(&mut self, peer: usize, zone: usize, now: Duration) {
-        let mut secret = [0; 32];
-        secret[..8].copy_from_slice(&peer.to_be_bytes());
-        let join = Join {
-            id: name(peer),
-            identity: Identity::of(&secret),
-            address: address(peer),
-            zone: format!("z{zone}").parse().expect("a zone"),
-        };
+        let zone = format!("z{zone}").parse().expect("a zone");
+        let join = Join { id: name(peer), identity: identity(peer), address: address(peer), zone };
         let now = self.tick(now);
-        self.registry.join(now, join, token(peer)).expect("there is room");
+        self.registry.join(now, join, ONLY_JOIN).expect("there is room");
+    }
+
+    /// Makes a call that takes a token.
+    fn by<T>(&mut self, peer: usize, call: impl FnOnce(&mut Registry, Token<'_>) -> T) -> T {
+        call(&mut self.registry, Token::new(&name(peer), &identity(peer), ONLY_JOIN))
     }
 
     /// A peer that is known.
     fn announce(&mut self, peer: usize, changes: &Changes, now: Duration) {
         let now = self.tick(now);
-        self.registry.announce(now, token(peer), changes).expect("a live peer");
+        self.by(peer, |registry, token| registry.announce(now, token, changes)).expect("a live peer");
     }
 
     pub(super) fn renew(&mut self, peer: usize, now: Duration) {
         let now = self.tick(now);
-        self.registry.renew(now, token(peer)).expect("a live peer");
+        self.by(peer, |registry, token| registry.renew(now, token)).expect("a live peer");
     }
 
     pub(super) fn begin(&mut self, peer: usize, now: Duration) {
@@ -77,9 +79,11 @@ impl Tracker {
     pub(super) fn neighbours(&mut self, peer: usize, dead: &[usize], dice: u64, now: Duration) -> Vec<(usize, bool)> {
         self.tick(now);
         let dead: Vec<_> = dead.iter().rev().take(limits::DEAD).map(|&dead| name(dead)).collect();
-        let located = self.registry.locate_for(token(peer), self.content.id, &dead, false, dice);
-        let sources = located.expect("a live peer").sources;
-        sources.iter().map(|source| (number(source), source.is_partial)).collect()
+        let id = self.content.id;
+        self.by(peer, |registry, token| {
+            let sources = registry.locate_for(token, id, &dead, false, dice).expect("a live peer").sources;
+            sources.iter().map(|source| (number(source), source.is_partial)).collect()
+        })
     }
 }
 
@@ -93,8 +97,10 @@ pub(super) fn tag(peer: usize) -> u64 {
     id.bytes().iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }
 
-fn token(peer: usize) -> Token {
-    Token::new((peer as u128).to_be_bytes())
+fn identity(peer: usize) -> Identity {
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&peer.to_be_bytes());
+    Identity::of(&secret)
 }
 
 fn address(peer: usize) -> SocketAddr {

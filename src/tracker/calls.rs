@@ -8,17 +8,23 @@ use std::{
     num::NonZeroU16,
     str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
-    registry::{Changes, Content, Identity, Join, Refusal, Registry, Row, Source, Token},
+    registry::{Changes, Content, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
     search::Pattern,
 };
-use crate::{address::is_dialable, content::ContentId, limits, name::SharePath, proto, say};
+use crate::{
+    address::is_dialable,
+    content::ContentId,
+    limits,
+    name::{PeerId, SharePath},
+    proto, say,
+};
 
 /// How a tracker behaves.
 #[derive(Clone, Copy)]
@@ -55,12 +61,14 @@ fn invalid(field: impl Display, rule: impl Display) -> Refused {
 /// What the calls work on.
 pub(super) struct Calls {
     config: Config,
+    /// What this tracker's tokens are sealed under.
+    key: Key,
     registry: Mutex<Registry>,
 }
 
 impl Calls {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, registry: Mutex::new(Registry::new(config.lease)) }
+    pub(super) fn new(config: Config, key: Key) -> Self {
+        Self { config, key, registry: Mutex::new(Registry::new(config.lease)) }
     }
 
     /// The registry as it is at this moment, without peers whose lease has ended.
@@ -81,25 +89,34 @@ impl Calls {
     }
 
     pub(super) fn join(&self, from: IpAddr, request: &proto::JoinRequest) -> Result<proto::JoinReply, Refused> {
-        let id = parse("peer_id", &request.peer_id)?;
+        let id: PeerId = parse("peer_id", &request.peer_id)?;
         let zone = parse("zone", &request.zone)?;
         let secret = request.identity.as_slice().try_into().map_err(|_| invalid("identity", "32 bytes"))?;
         let port = u16::try_from(request.port).ok().and_then(NonZeroU16::new);
         let port = port.ok_or_else(|| invalid("port", "1 to 65535"))?;
         let address = SocketAddr::new(self.address(from, &request.advertise)?, port.get());
-        let mut token = [0; 16];
-        random(&mut token);
+        let identity = Identity::of(secret);
+        // A clock before 1970 counts as 1970: an id's joins are then told apart as long as one is live.
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
 
         let line = format!("join peer={id} address={address} zone={zone}", zone = request.zone);
-        let join = Join { id, identity: Identity::of(secret), address, zone };
+        let join = Join { id: id.clone(), identity, address, zone };
         let (mut registry, now) = self.registry();
-        let took_over = registry.join(now, join, Token::new(token))?;
+        let Joined { incarnation, took_over } = registry.join(now, join, millis)?;
         say(format_args!("{line} took_over={took_over}"));
         Ok(proto::JoinReply {
-            token: token.to_vec(),
+            token: Token::new(&id, &identity, incarnation).sealed(&self.key),
             lease_millis: u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX),
             address: address.to_string(),
         })
+    }
+
+    /// The claim that these bytes prove.
+    fn token<'a>(&self, bytes: &'a [u8]) -> Result<Token<'a>, Refused> {
+        if !(1..=limits::TOKEN_BYTES).contains(&bytes.len()) {
+            return Err(invalid("token", format_args!("the 1 to {} bytes that join answered", limits::TOKEN_BYTES)));
+        }
+        Ok(Token::open(&self.key, bytes).ok_or(Refusal::UnknownToken)?)
     }
 
     /// Where others are told that a peer is.
@@ -129,7 +146,7 @@ impl Calls {
     }
 
     pub(super) fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
-        let token = token(&request.token)?;
+        let token = self.token(&request.token)?;
         let proto::AnnounceRequest { added, removed, downloading, stopped, .. } = request;
         if added.len() + removed.len() + downloading.len() + stopped.len() > limits::ANNOUNCE_FILES {
             let most = limits::ANNOUNCE_FILES;
@@ -160,14 +177,14 @@ impl Calls {
     }
 
     pub(super) fn renew(&self, request: &proto::RenewRequest) -> Result<proto::RenewReply, Refused> {
-        let token = token(&request.token)?;
+        let token = self.token(&request.token)?;
         let (mut registry, now) = self.registry();
         registry.renew(now, token)?;
         Ok(proto::RenewReply {})
     }
 
     pub(super) fn leave(&self, request: &proto::LeaveRequest) -> Result<proto::LeaveReply, Refused> {
-        let token = token(&request.token)?;
+        let token = self.token(&request.token)?;
         let id = self.registry().0.leave(token)?;
         say(format_args!("leave peer={id}"));
         Ok(proto::LeaveReply {})
@@ -182,9 +199,7 @@ impl Calls {
             None => None,
         };
         let zone = parse("zone", &request.zone)?;
-        let mut dice = [0; 8];
-        random(&mut dice);
-        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(dice));
+        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(random()));
         let (registry, _) = self.registry();
         let near = request.places.then_some(|content| registry.near(content, &zone, is_local, dice));
         if !request.exact {
@@ -198,15 +213,13 @@ impl Calls {
 
     pub(super) fn locate(&self, from: IpAddr, request: &proto::LocateRequest) -> Result<proto::LocateReply, Refused> {
         let id = content_id("content", &request.content)?;
-        let asker = if request.token.is_empty() { None } else { Some(token(&request.token)?) };
+        let asker = if request.token.is_empty() { None } else { Some(self.token(&request.token)?) };
         if request.dead.len() > limits::DEAD {
             return Err(Refused::TooMuch(format!("a locate names at most {} peers as dead", limits::DEAD)));
         }
         let dead = request.dead.iter().enumerate().map(|(at, id)| parse(format_args!("dead[{at}]"), id));
         let dead = dead.collect::<Result<Vec<_>, _>>()?;
-        let mut dice = [0; 8];
-        random(&mut dice);
-        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(dice));
+        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(random()));
         let (mut registry, _) = self.registry();
         let located = match asker {
             Some(token) => registry.locate_for(token, id, &dead, is_local, dice)?,
@@ -229,10 +242,6 @@ impl Calls {
 
 fn parse<T: FromStr<Err: Display>>(field: impl Display, text: &str) -> Result<T, Refused> {
     text.parse().map_err(|rule| invalid(field, rule))
-}
-
-fn token(bytes: &[u8]) -> Result<Token, Refused> {
-    bytes.try_into().map(Token::new).map_err(|_| invalid("token", "the 16 bytes that join answered"))
 }
 
 fn content_id(field: impl Display, bytes: &[u8]) -> Result<ContentId, Refused> {
@@ -293,10 +302,12 @@ fn search_reply<'a>(
     reply
 }
 
-fn random(bytes: &mut [u8]) {
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     // Up to 256 bytes come whole, once the system has started (getrandom(2)).
-    let got = getrandom(&mut *bytes, GetRandomFlags::empty());
-    assert_eq!(got, Ok(bytes.len()), "the system gives random bytes");
+    let got = getrandom(&mut bytes, GetRandomFlags::empty());
+    assert_eq!(got, Ok(N), "the system gives random bytes");
+    bytes
 }
 
 #[cfg(test)]
@@ -315,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_never_given_where_no_peer_can_be() {
-        let calls = |allow_advertise| Calls::new(Config { lease: limits::LEASE, allow_advertise });
+        let calls = |allow_advertise| Calls::new(Config { lease: limits::LEASE, allow_advertise }, Key::new([7; 32]));
         for (from, advertise, address) in [
             ("10.0.0.1", "", Some("10.0.0.1:5000")),
             ("2001:db8::1", "", Some("[2001:db8::1]:5000")),
@@ -353,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_peer_on_the_trackers_loopback_is_for_askers_there() {
-        let calls = Calls::new(Config { lease: limits::LEASE, allow_advertise: false });
+        let calls = Calls::new(Config { lease: limits::LEASE, allow_advertise: false }, Key::new([7; 32]));
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };

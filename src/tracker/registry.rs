@@ -9,6 +9,7 @@ mod slab;
 mod swarms;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,11 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::refusal::Refusal;
 use self::{
     files::{Files, Held, Name},
     slab::{Handle, Slab},
     swarms::{Ask, Swarms},
+};
+pub use self::{
+    refusal::Refusal,
+    token::{Key, Token},
 };
 use super::search::Pattern;
 use crate::{
@@ -28,23 +32,6 @@ use crate::{
     limits,
     name::{PeerId, SharePath, Zone},
 };
-
-/// What proves that a call is by the holder of an entry.
-#[derive(Clone, Copy)]
-pub struct Token([u8; 16]);
-
-impl Token {
-    /// The token with these bytes; a new one is made of random bytes.
-    pub const fn new(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// What it is kept and looked up by. How long a look-up takes tells at most how this hash
-    /// begins, and nobody can choose a token by the beginning of another's hash.
-    fn hash(&self) -> blake3::Hash {
-        blake3::hash(&self.0)
-    }
-}
 
 /// Who a peer is, from one join to the next: the hash of its secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +41,11 @@ impl Identity {
     /// The identity that this secret proves.
     pub fn of(secret: &[u8; 32]) -> Self {
         Self(blake3::hash(secret))
+    }
+
+    /// What a token has of it.
+    fn mark(&self) -> [u8; 8] {
+        *self.0.as_bytes().first_chunk().expect("a hash is longer than eight bytes")
     }
 }
 
@@ -76,6 +68,15 @@ pub struct Join {
     pub address: SocketAddr,
     /// Its zone.
     pub zone: Zone,
+}
+
+/// What came of a join.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Joined {
+    /// Which of this id's joins it is: what the token has to say. It grows with every one.
+    pub incarnation: u64,
+    /// Whether it took over a live entry of its own.
+    pub took_over: bool,
 }
 
 /// Changes to what a peer holds and downloads.
@@ -137,9 +138,8 @@ struct Peer {
     zone: Zone,
     /// When the lease ends.
     deadline: Instant,
-    token: blake3::Hash,
-    /// Older tokens of the same identity, oldest first, at most [`limits::SUPERSEDED`].
-    superseded: Vec<blake3::Hash>,
+    /// Which of the id's joins made it: whoever holds a token of an older one is superseded.
+    incarnation: u64,
     files: BTreeMap<Handle<Name>, Handle<Held>>,
 }
 
@@ -179,8 +179,6 @@ pub struct Registry {
     room: Room,
     peers: Slab<Peer>,
     by_id: HashMap<PeerId, Handle<Peer>>,
-    /// By the hashes of all tokens, superseded ones as well.
-    by_token: HashMap<blake3::Hash, Handle<Peer>>,
     /// Who is next to expire comes first.
     leases: BTreeSet<(Instant, Handle<Peer>)>,
     files: Files,
@@ -195,50 +193,42 @@ impl Registry {
             room: ROOM,
             peers: Slab::new(),
             by_id: HashMap::new(),
-            by_token: HashMap::new(),
             leases: BTreeSet::new(),
             files: Files::new(),
             swarms: Swarms::new(),
         }
     }
 
-    /// Lets a peer in, with no files yet, under a new token. Whether it took over a live entry of
-    /// its own, whose token is superseded.
+    /// Lets a peer in, with no files yet. Its incarnation is `at_least` that (milliseconds since 1970, so that
+    /// it grows over restarts too); with it, a live entry of its own is superseded.
     ///
     /// # Errors
     /// When the id is another's, or there are too many peers.
-    pub fn join(&mut self, now: Instant, join: Join, token: Token) -> Result<bool, Refusal> {
+    pub fn join(&mut self, now: Instant, join: Join, at_least: u64) -> Result<Joined, Refusal> {
         let Join { id, identity, address, zone } = join;
-        let mut superseded = Vec::new();
+        let mut incarnation = at_least;
         let old = self.by_id.get(&id).copied();
         if let Some(old) = old {
             if self.peers[old].identity != identity {
                 return Err(Refusal::Taken(id));
             }
-            let old = self.remove(old);
-            superseded = old.superseded;
-            superseded.push(old.token);
-            let forgotten = superseded.len().saturating_sub(limits::SUPERSEDED);
-            superseded.drain(..forgotten);
+            incarnation = incarnation.max(self.remove(old).incarnation.saturating_add(1));
         } else if self.peers.len() >= self.room.peers {
             return Err(Refusal::Peers);
         }
-        let (deadline, token) = (now + self.lease, token.hash());
-        let tokens = superseded.clone();
+        let deadline = now + self.lease;
         let files = BTreeMap::new();
-        let peer =
-            self.peers.insert(Peer { id: id.clone(), identity, address, zone, deadline, token, superseded, files });
+        let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, deadline, incarnation, files });
         self.by_id.insert(id, peer);
-        self.by_token.extend(tokens.into_iter().chain([token]).map(|token| (token, peer)));
         self.leases.insert((deadline, peer));
-        Ok(old.is_some())
+        Ok(Joined { incarnation, took_over: old.is_some() })
     }
 
     /// Changes what a peer holds and downloads, all of it or, on an error, nothing; and renews its lease.
     ///
     /// # Errors
     /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
-    pub fn announce(&mut self, now: Instant, token: Token, changes: &Changes) -> Result<(), Refusal> {
+    pub fn announce(&mut self, now: Instant, token: Token<'_>, changes: &Changes) -> Result<(), Refusal> {
         let peer = self.holder(token)?;
         let mut news: BTreeMap<&SharePath, Option<Content>> = BTreeMap::new();
         news.extend(changes.removed.iter().map(|path| (path, None)));
@@ -275,7 +265,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the token is no live peer's.
-    pub fn renew(&mut self, now: Instant, token: Token) -> Result<(), Refusal> {
+    pub fn renew(&mut self, now: Instant, token: Token<'_>) -> Result<(), Refusal> {
         let peer = self.holder(token)?;
         self.extend(now, peer);
         Ok(())
@@ -285,7 +275,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the token is no live peer's.
-    pub fn leave(&mut self, token: Token) -> Result<PeerId, Refusal> {
+    pub fn leave(&mut self, token: Token<'_>) -> Result<PeerId, Refusal> {
         let peer = self.holder(token)?;
         Ok(self.remove(peer).id)
     }
@@ -398,7 +388,7 @@ impl Registry {
     /// When the token is no live peer's.
     pub fn locate_for(
         &mut self,
-        token: Token,
+        token: Token<'_>,
         id: ContentId,
         dead: &[PeerId],
         asker_is_local: bool,
@@ -421,11 +411,14 @@ impl Registry {
     }
 
     /// The peer whose current token this is.
-    fn holder(&self, token: Token) -> Result<Handle<Peer>, Refusal> {
-        let hash = token.hash();
-        let peer = *self.by_token.get(&hash).ok_or(Refusal::UnknownToken)?;
-        let Peer { token, id, .. } = &self.peers[peer];
-        if *token == hash { Ok(peer) } else { Err(Refusal::Superseded(id.clone())) }
+    fn holder(&self, token: Token<'_>) -> Result<Handle<Peer>, Refusal> {
+        let peer = *self.by_id.get(token.id).ok_or(Refusal::UnknownToken)?;
+        let Peer { id, identity, incarnation, .. } = &self.peers[peer];
+        // A token of a later join than this entry's is as unknown as one of another identity.
+        if identity.mark() != token.mark || token.incarnation > *incarnation {
+            return Err(Refusal::UnknownToken);
+        }
+        if token.incarnation == *incarnation { Ok(peer) } else { Err(Refusal::Superseded(id.clone())) }
     }
 
     /// Refuses what cannot be applied whole.
@@ -526,9 +519,6 @@ impl Registry {
         let entry = self.peers.remove(peer);
         self.leases.remove(&(entry.deadline, peer));
         self.by_id.remove(&entry.id);
-        for token in entry.superseded.iter().chain([&entry.token]) {
-            self.by_token.remove(token);
-        }
         entry
     }
 }

@@ -21,9 +21,9 @@ use tonic::{
 };
 
 use super::{
-    calls::{Calls, Config, Refused},
+    calls::{Calls, Config, Refused, random},
     connections::{Connection, Connections},
-    registry::Refusal,
+    registry::{Key, Refusal},
 };
 use crate::{
     limits,
@@ -42,7 +42,8 @@ use crate::{
 /// When the listener cannot be used. Nothing that a connection does ends it.
 pub async fn serve(listener: TcpListener, config: Config, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let connections = Connections::new(listener)?;
-    let calls = Arc::new(Calls::new(config));
+    // Tokens of the tracker that ran here before are no good: their holders join again.
+    let calls = Arc::new(Calls::new(config, Key::new(random())));
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = Server::builder()
         .timeout(limits::RPC_TIME)

@@ -120,7 +120,9 @@ impl Session<'_> {
         let proto::JoinReply { token, lease_millis, address } = reply;
         let lease = Duration::from_millis(lease_millis.into());
         let address = address.parse::<std::net::SocketAddr>();
-        let (true, 16, Ok(address)) = (limits::LEASE_SECONDS.contains(&lease.as_secs()), token.len(), address) else {
+        let is_sound =
+            limits::LEASE_SECONDS.contains(&lease.as_secs()) && (1..=limits::TOKEN_BYTES).contains(&token.len());
+        let (true, Ok(address)) = (is_sound, address) else {
             return Err(Refusal::Away("its answer to a join makes no sense".into()));
         };
         say(format_args!(

@@ -12,31 +12,61 @@ fn content(text: &str) -> Content {
     Content { id: ContentId::of(text.as_bytes()), size: text.len() as u64 }
 }
 
-fn token(number: usize) -> Token {
-    Token::new((number as u128).to_be_bytes())
-}
-
-/// A registry in which peer `p<n>` has the token n.
+/// A registry with peers `p<n>`.
 struct Fleet {
     registry: Registry,
+    /// The newest join of each.
+    joined: BTreeMap<usize, u64>,
     now: Instant,
     dice: Dice,
 }
 
 impl Fleet {
     fn new(seed: u64) -> Self {
-        Self { registry: Registry::new(LEASE), now: Instant::now(), dice: Dice(seed) }
+        Self { registry: Registry::new(LEASE), joined: BTreeMap::new(), now: Instant::now(), dice: Dice(seed) }
     }
 
     fn join(&mut self, number: usize, zone: &str, address: &str) {
         let id = name(number).parse().unwrap();
         let (address, zone) = (address.parse().unwrap(), zone.parse().unwrap());
         let join = Join { id, identity: Identity::of(&[7; 32]), address, zone };
-        self.registry.join(self.now, join, token(number)).unwrap();
+        let joined = self.registry.join(self.now, join, 0).unwrap();
+        self.joined.insert(number, joined.incarnation);
+    }
+
+    /// Makes a call with the newest token of a peer.
+    fn by<T>(&mut self, number: usize, call: impl FnOnce(&mut Registry, Instant, Token<'_>) -> T) -> T {
+        let id = name(number).parse().unwrap();
+        let incarnation = self.joined.get(&number).copied().unwrap_or_default();
+        call(&mut self.registry, self.now, Token::new(&id, &Identity::of(&[7; 32]), incarnation))
+    }
+
+    fn try_announce(&mut self, number: usize, changes: &Changes) -> Result<(), Refusal> {
+        self.by(number, |registry, now, token| registry.announce(now, token, changes))
     }
 
     fn announce(&mut self, number: usize, changes: &Changes) {
-        self.registry.announce(self.now, token(number), changes).unwrap();
+        self.try_announce(number, changes).unwrap();
+    }
+
+    fn leave(&mut self, number: usize) -> Result<PeerId, Refusal> {
+        self.by(number, |registry, _, token| registry.leave(token))
+    }
+
+    /// Whom a peer is given; none and why, if it is not answered.
+    fn locate(
+        &mut self,
+        number: usize,
+        id: ContentId,
+        dead: &[usize],
+        is_local: bool,
+        dice: u64,
+    ) -> Result<Vec<(usize, bool)>, Refusal> {
+        let dead: Vec<PeerId> = dead.iter().map(|&number| name(number).parse().unwrap()).collect();
+        self.by(number, |registry, _, token| {
+            let located = registry.locate_for(token, id, &dead, is_local, dice)?;
+            Ok(located.sources.iter().map(|source| (number_of(source.id), source.is_partial)).collect())
+        })
     }
 
     fn seed(&mut self, number: usize, zone: &str, content: Content) {
@@ -51,11 +81,8 @@ impl Fleet {
 
     /// Whom a peer is given: ids and whether they are partial, in order.
     fn ask(&mut self, number: usize, content: Content, dead: &[usize]) -> Vec<(usize, bool)> {
-        let dead: Vec<PeerId> = dead.iter().map(|&number| name(number).parse().unwrap()).collect();
         let dice = self.dice.roll();
-        let located = self.registry.locate_for(token(number), content.id, &dead, false, dice).unwrap();
-        let sources = located.sources.iter().map(|source| (number_of(source.id), source.is_partial));
-        sources.collect()
+        self.locate(number, content.id, dead, false, dice).unwrap()
     }
 
     fn partial(&mut self, number: usize, content: Content) -> BTreeSet<usize> {
@@ -326,7 +353,7 @@ fn what_becomes_whole_stays_in_the_view_and_a_dead_one_is_replaced() {
     fleet.announce(one, &Changes { removed: vec!["x".parse().unwrap()], ..Changes::default() });
     assert!(!fleet.ask(1, content, &[]).iter().any(|source| source.0 == one));
     for number in 1..=20 {
-        fleet.registry.leave(token(number)).unwrap();
+        fleet.leave(number).unwrap();
     }
     assert!(fleet.registry.swarms.is_empty());
 }
@@ -348,9 +375,9 @@ fn a_download_of_another_size_is_another() {
     fleet.announce(2, &holding(lie));
     assert!(fleet.ask(1, truth, &[]).is_empty());
     let two = Changes { downloading: vec![truth], ..holding(lie) };
-    let announced = fleet.registry.announce(fleet.now, token(1), &two);
+    let announced = fleet.try_announce(1, &two);
     assert_eq!(announced, Err(Refusal::TwoSizes(truth.id)));
-    let announced = fleet.registry.announce(fleet.now, token(2), &downloading(truth));
+    let announced = fleet.try_announce(2, &downloading(truth));
     assert_eq!(announced, Err(Refusal::TwoSizes(truth.id)));
     // What one holds one does not download.
     fleet.announce(2, &downloading(lie));
@@ -366,7 +393,7 @@ fn the_limits_on_downloads_are_kept_to_the_last_one() {
     let mut announce = |number, downloading: &[&str], stopped: &[&str]| {
         let downloading = downloading.iter().map(|text| content(text)).collect();
         let stopped = stopped.iter().map(|text| content(text).id).collect();
-        fleet.registry.announce(fleet.now, token(number), &Changes { downloading, stopped, ..Changes::default() })
+        fleet.try_announce(number, &Changes { downloading, stopped, ..Changes::default() })
     };
     announce(1, &["a", "b"], &[]).unwrap();
     announce(1, &["a", "b", "b"], &["b"]).unwrap();
@@ -384,8 +411,8 @@ fn a_stranger_is_not_answered_and_a_peer_that_downloads_nothing_as_anybody() {
     let mut fleet = Fleet::new(1);
     (0..3).for_each(|number| fleet.seed(number, "", content));
     let mut ask = |number| {
-        let located = fleet.registry.locate_for(token(number), content.id, &[], false, 1)?;
-        Ok::<_, Refusal>(located.sources.iter().map(|source| number_of(source.id)).collect::<BTreeSet<_>>())
+        let sources = fleet.locate(number, content.id, &[], false, 1)?;
+        Ok::<_, Refusal>(sources.into_iter().map(|source| source.0).collect::<BTreeSet<_>>())
     };
     assert_eq!(ask(7), Err(Refusal::UnknownToken));
     assert_eq!(ask(1), Ok(BTreeSet::from([0, 2])), "and never itself");
@@ -579,7 +606,7 @@ fn compare(registry: &Registry, model: &Model) {
     let in_swarms: usize = swarms.by_content.values().map(|swarm| swarms.swarms[*swarm].members).sum();
     assert_eq!((in_swarms, swarms.swarms.len()), (swarms.members.len(), swarms.by_content.len()));
     for (&peer, entry) in &model.peers {
-        let handle = registry.by_id[&name(peer).parse().unwrap()];
+        let handle = registry.by_id[name(peer).as_str()];
         assert_eq!(swarms.downloads_of(handle), entry.downloads.len());
     }
 }
@@ -596,7 +623,7 @@ fn the_swarms_are_what_naive_ones_are() {
             match dice.below(24) {
                 0 => {
                     model.leave(peer);
-                    let _ = fleet.registry.leave(token(peer));
+                    let _ = fleet.leave(peer);
                 }
                 1 => {
                     fleet.now += Duration::from_secs(1);
@@ -634,7 +661,7 @@ fn the_swarms_are_what_naive_ones_are() {
                         downloading,
                         stopped,
                     };
-                    let announced = fleet.registry.announce(fleet.now, token(peer), &changes);
+                    let announced = fleet.try_announce(peer, &changes);
                     assert_eq!(announced.is_ok(), expected.is_ok(), "{announced:?}");
                     if announced.is_ok() {
                         model.peers.get_mut(&peer).unwrap().deadline = Some(fleet.now + LEASE);
@@ -646,11 +673,8 @@ fn the_swarms_are_what_naive_ones_are() {
                     }
                     let id = contents[dice.below(contents.len())].id;
                     let dead: Vec<_> = (0..dice.below(4)).map(|_| dice.below(peers)).collect();
-                    let ids: Vec<PeerId> = dead.iter().map(|&number| name(number).parse().unwrap()).collect();
                     let is_local = dice.below(3) == 0;
-                    let located = fleet.registry.locate_for(token(peer), id, &ids, is_local, dice.roll()).unwrap();
-                    let sources: Vec<_> =
-                        located.sources.iter().map(|source| (number_of(source.id), source.is_partial)).collect();
+                    let sources = fleet.locate(peer, id, &dead, is_local, dice.roll()).unwrap();
                     model.answer(peer, id, &dead, is_local, &sources);
                 }
             }
