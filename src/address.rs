@@ -32,6 +32,15 @@ fn is_dialable_v6(ip: Ipv6Addr) -> bool {
     !(embeds_v4 || instance_service || ip.is_unicast_link_local() || ip.is_multicast())
 }
 
+/// What counts as one address where the question is how many said something: whoever has one IPv6 address has
+/// the 2^64 that share its first half. An IPv4 address written as IPv6 counts as what it is.
+pub fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +83,19 @@ mod tests {
         for loopback in ["127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"] {
             let ip = loopback.parse().unwrap();
             assert!(is_dialable(ip, true) && !is_dialable(ip, false), "{loopback}");
+        }
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_origin() {
+        for (ip, from) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("2001:db8::1", "2001:db8::"),
+            ("2001:db8::ffff:1:2:3", "2001:db8::"),
+            ("2001:db8:0:1::1", "2001:db8:0:1::"),
+        ] {
+            assert_eq!(origin(ip.parse().unwrap()), from.parse::<IpAddr>().unwrap(), "{ip}");
         }
     }
 }

@@ -29,6 +29,9 @@ pub const CONTENT_BYTES: u64 = 1 << 62;
 pub const LEASE: Duration = Duration::from_secs(15);
 /// What `--lease` takes: shorter would be lost to one slow round trip, longer keeps the dead.
 pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
+/// Peers and downloads forgotten in one step, where the leases of many end together; between two steps others
+/// are answered.
+pub const EXPIRY_STEP: usize = 256;
 /// Files added and removed in one announce.
 pub const ANNOUNCE_FILES: usize = 1000;
 /// Files one peer may hold in the tracker: the share of a million files fits.
@@ -70,10 +73,16 @@ pub const SEEDS: usize = 4;
 pub const TAKERS: usize = 32;
 /// Whole sources that one answer chooses among; with more of them chance chooses first.
 pub const CANDIDATES: usize = 64;
+/// Holders of a content that one answer looks at to find those: whom it cannot give (on the tracker's loopback,
+/// say) it passes over. Where there are no more of them than this, none that it can give is missed.
+pub const HOLDERS_SEEN: usize = 512;
 /// Other zones that one answer takes neighbours from; so too.
 pub const ZONES: usize = 16;
 /// Peers reported dead with one question for sources.
 pub const DEAD: usize = 16;
+/// Origins that have to report a peer dead before it is put last for everybody, until it renews: one whose own
+/// network is broken, or who lies, puts nobody last.
+pub const SUSPECTED_BY: usize = 3;
 /// A lease token, as a peer keeps it: what this tracker makes is 32 bytes longer than the peer's id.
 pub const TOKEN_BYTES: usize = 128;
 /// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.

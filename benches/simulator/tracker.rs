@@ -9,7 +9,7 @@ use enjambre::{
     content::ContentId,
     limits,
     name::PeerId,
-    tracker::registry::{Changes, Content, Identity, Join, Registry, Source, Token},
+    tracker::registry::{Ask, Changes, Content, Identity, Join, Registry, Source, Token},
 };
 
 /// The incarnation of every peer: each joins once.
@@ -29,8 +29,11 @@ impl Tracker {
 
     /// The time, with those forgotten whose lease has ended by then.
     fn tick(&mut self, now: Duration) -> Instant {
-        self.registry.expire(self.start + now);
-        self.start + now
+        let now = self.start + now;
+        while self.registry.next_expiry().is_some_and(|next| next <= now) {
+            self.registry.expire(now);
+        }
+        now
     }
 
     pub(super) fn join(&mut self, peer: usize, zone: usize, now: Duration) {
@@ -72,7 +75,7 @@ impl Tracker {
     /// Who holds all.
     pub(super) fn whole(&mut self, dice: u64, now: Duration) -> Vec<usize> {
         self.tick(now);
-        self.registry.locate(self.content.id, &[], false, dice).sources.iter().map(number).collect()
+        self.registry.locate(&ask(self.content.id, &[], dice)).sources.iter().map(number).collect()
     }
 
     /// Whom a peer is given, and whether that one downloads it too.
@@ -81,7 +84,7 @@ impl Tracker {
         let dead: Vec<_> = dead.iter().rev().take(limits::DEAD).map(|&dead| name(dead)).collect();
         let id = self.content.id;
         self.by(peer, |registry, token| {
-            let sources = registry.locate_for(token, id, &dead, false, dice).expect("a live peer").sources;
+            let sources = registry.locate_for(token, &ask(id, &dead, dice)).expect("a live peer").sources;
             sources.iter().map(|source| (number(source), source.is_partial)).collect()
         })
     }
@@ -95,6 +98,11 @@ pub(super) fn name(peer: usize) -> PeerId {
 pub(super) fn tag(peer: usize) -> u64 {
     let id = ContentId::of(name(peer).as_str().as_bytes());
     id.bytes().iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
+}
+
+/// A question of somebody on another machine than the tracker's.
+fn ask(id: ContentId, dead: &[PeerId], dice: u64) -> Ask<'_> {
+    Ask { id, dead, from: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), dice }
 }
 
 fn identity(peer: usize) -> Identity {

@@ -15,7 +15,7 @@ use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
-    registry::{Changes, Content, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
+    registry::{Ask, Changes, Content, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
     search::Pattern,
 };
 use crate::{
@@ -219,11 +219,11 @@ impl Calls {
         }
         let dead = request.dead.iter().enumerate().map(|(at, id)| parse(format_args!("dead[{at}]"), id));
         let dead = dead.collect::<Result<Vec<_>, _>>()?;
-        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(random()));
+        let ask = Ask { id, dead: &dead, from, dice: u64::from_ne_bytes(random()) };
         let (mut registry, _) = self.registry();
         let located = match asker {
-            Some(token) => registry.locate_for(token, id, &dead, is_local, dice)?,
-            None => registry.locate(id, &dead, is_local, dice),
+            Some(token) => registry.locate_for(token, &ask)?,
+            None => registry.locate(&ask),
         };
         Ok(proto::LocateReply {
             paths: located.paths.into_iter().map(SharePath::to_string).collect(),

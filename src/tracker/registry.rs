@@ -3,7 +3,10 @@
 //! An entry whose lease has ended stays until [`Registry::expire`] is called; whoever asks anything
 //! calls that first, and never hears of a dead peer.
 
+mod dice;
 mod files;
+mod leases;
+mod locate;
 mod refusal;
 mod slab;
 mod swarms;
@@ -13,16 +16,18 @@ mod token;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use self::{
     files::{Files, Held, Name},
+    leases::Leases,
     slab::{Handle, Slab},
-    swarms::{Ask, Swarms},
+    swarms::Swarms,
 };
 pub use self::{
+    locate::{Ask, Located, Source},
     refusal::Refusal,
     token::{Key, Token},
 };
@@ -105,41 +110,16 @@ pub struct Row<'a> {
     pub source_ids: Vec<&'a PeerId>,
 }
 
-/// Where a content is.
-#[derive(Debug, Default)]
-pub struct Located<'a> {
-    /// The names it goes by, ordered; the first [`limits::NAMED`].
-    pub paths: Vec<&'a SharePath>,
-    /// Peers that hold it, in random order, at most [`limits::NAMED`]; for one that downloads it,
-    /// those that it is given.
-    pub sources: Vec<Source<'a>>,
-}
-
-/// One peer that holds a content, or some of it.
-#[derive(Debug)]
-pub struct Source<'a> {
-    /// Its id.
-    pub id: &'a PeerId,
-    /// Where its HTTP side is.
-    pub address: SocketAddr,
-    /// Its zone.
-    pub zone: &'a Zone,
-    /// The size it announced.
-    pub size: u64,
-    /// Whether it still downloads it.
-    pub is_partial: bool,
-}
-
 /// An entry.
 struct Peer {
     id: PeerId,
     identity: Identity,
     address: SocketAddr,
     zone: Zone,
-    /// When the lease ends.
-    deadline: Instant,
     /// Which of the id's joins made it: whoever holds a token of an older one is superseded.
     incarnation: u64,
+    /// From where it was reported dead since its last renewal, at most [`limits::SUSPECTED_BY`] origins.
+    reported_by: Vec<IpAddr>,
     files: BTreeMap<Handle<Name>, Handle<Held>>,
 }
 
@@ -151,6 +131,11 @@ impl Peer {
     /// Whether an asker may be sent to it: to another machine's loopback nobody is.
     fn is_for(&self, asker_is_local: bool) -> bool {
         asker_is_local || !self.is_local()
+    }
+
+    /// Whether so many said that it is dead that it is put last.
+    fn is_suspect(&self) -> bool {
+        self.reported_by.len() >= limits::SUSPECTED_BY
     }
 }
 
@@ -179,8 +164,7 @@ pub struct Registry {
     room: Room,
     peers: Slab<Peer>,
     by_id: HashMap<PeerId, Handle<Peer>>,
-    /// Who is next to expire comes first.
-    leases: BTreeSet<(Instant, Handle<Peer>)>,
+    leases: Leases<Peer>,
     files: Files,
     swarms: Swarms,
 }
@@ -193,7 +177,7 @@ impl Registry {
             room: ROOM,
             peers: Slab::new(),
             by_id: HashMap::new(),
-            leases: BTreeSet::new(),
+            leases: Leases::new(),
             files: Files::new(),
             swarms: Swarms::new(),
         }
@@ -207,7 +191,12 @@ impl Registry {
     pub fn join(&mut self, now: Instant, join: Join, at_least: u64) -> Result<Joined, Refusal> {
         let Join { id, identity, address, zone } = join;
         let mut incarnation = at_least;
-        let old = self.by_id.get(&id).copied();
+        let mut old = self.by_id.get(&id).copied();
+        // A dead peer that no step has come to yet holds its id against nobody.
+        if let Some(dead) = old.filter(|&old| self.leases.deadline(old) <= now) {
+            incarnation = incarnation.max(self.remove(dead).incarnation.saturating_add(1));
+            old = None;
+        }
         if let Some(old) = old {
             if self.peers[old].identity != identity {
                 return Err(Refusal::Taken(id));
@@ -216,11 +205,10 @@ impl Registry {
         } else if self.peers.len() >= self.room.peers {
             return Err(Refusal::Peers);
         }
-        let deadline = now + self.lease;
-        let files = BTreeMap::new();
-        let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, deadline, incarnation, files });
+        let (reported_by, files) = (Vec::new(), BTreeMap::new());
+        let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, incarnation, reported_by, files });
         self.by_id.insert(id, peer);
-        self.leases.insert((deadline, peer));
+        self.leases.insert(peer, now + self.lease);
         Ok(Joined { incarnation, took_over: old.is_some() })
     }
 
@@ -280,12 +268,15 @@ impl Registry {
         Ok(self.remove(peer).id)
     }
 
-    /// Forgets the peers whose lease has ended; says which.
+    /// Forgets peers whose lease has ended, and says which: all of them, or as many as one step takes (see
+    /// [`limits::EXPIRY_STEP`]); then [`next_expiry`](Self::next_expiry) is not behind `now`.
     pub fn expire(&mut self, now: Instant) -> Vec<PeerId> {
-        let mut gone = Vec::new();
-        while let Some(&(deadline, peer)) = self.leases.first()
+        let (mut gone, mut work) = (Vec::new(), 0);
+        while let Some((deadline, peer)) = self.leases.first()
             && deadline <= now
+            && work < limits::EXPIRY_STEP
         {
+            work += 1 + self.swarms.downloads_of(peer);
             gone.push(self.remove(peer).id);
         }
         gone
@@ -293,7 +284,7 @@ impl Registry {
 
     /// When the next lease ends, if nobody renews it.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.leases.first().map(|&(deadline, _)| deadline)
+        self.leases.first().map(|(deadline, _)| deadline)
     }
 
     /// Files whose path the pattern means, ordered by path and content, those behind `after` only. Peers
@@ -337,77 +328,6 @@ impl Registry {
                 source_ids: sources.take(limits::NAMED).map(|peer| &peer.id).collect(),
             }
         })
-    }
-
-    /// At most [`limits::ROW_PLACES`] peers that hold a content, for one who wants to fetch many: those of
-    /// its zone first. The same `dice` give the same peers for contents that the same peers hold, so that
-    /// few connections do; others spread the askers. Peers on loopback are given only to askers there.
-    pub fn near(&self, content: Content, zone: &Zone, asker_is_local: bool, dice: u64) -> Vec<Source<'_>> {
-        let holders = self.files.holders(content);
-        let first = Dice(dice).below(holders.len().max(1));
-        let holders = holders[first..].iter().chain(&holders[..first]).map(|&(peer, _)| &self.peers[peer]);
-        let mut near: Vec<_> = holders.filter(|peer| peer.is_for(asker_is_local)).take(limits::CANDIDATES).collect();
-        near.sort_by_key(|peer| peer.zone != *zone);
-        let near = near.into_iter().take(limits::ROW_PLACES);
-        near.map(|peer| Source {
-            id: &peer.id,
-            address: peer.address,
-            zone: &peer.zone,
-            size: content.size,
-            is_partial: false,
-        })
-        .collect()
-    }
-
-    /// Who holds a content, and what it is called. Peers on loopback are given only to askers
-    /// there, and the dead to nobody. `dice` is any random number: it fixes the order.
-    pub fn locate(&self, content: ContentId, dead: &[PeerId], asker_is_local: bool, dice: u64) -> Located<'_> {
-        let mut paths = Vec::new();
-        let mut holders = Vec::new();
-        for (handle, held) in self.files.sizes(content).filter(|(_, held)| held.sources(asker_is_local) > 0) {
-            paths.extend(self.files.names_of(handle).take(limits::NAMED));
-            let sources = held.holders().filter(|&peer| self.peers[peer].is_for(asker_is_local));
-            let sources = sources.filter(|&peer| !dead.contains(&self.peers[peer].id));
-            holders.extend(sources.map(|peer| (peer, held.content.size)));
-        }
-        paths.sort_unstable();
-        paths.dedup();
-        paths.truncate(limits::NAMED);
-        shuffle_first(&mut holders, limits::NAMED, dice);
-        let sources = holders.into_iter().map(|(peer, size)| {
-            let Peer { id, address, zone, .. } = &self.peers[peer];
-            Source { id, address: *address, zone, size, is_partial: false }
-        });
-        Located { paths, sources: sources.collect() }
-    }
-
-    /// What a peer is given of a content that it downloads, the same again each time as far as it
-    /// can be; what anybody is, if it does not. Never itself.
-    ///
-    /// # Errors
-    /// When the token is no live peer's.
-    pub fn locate_for(
-        &mut self,
-        token: Token<'_>,
-        id: ContentId,
-        dead: &[PeerId],
-        asker_is_local: bool,
-        dice: u64,
-    ) -> Result<Located<'_>, Refusal> {
-        let peer = self.holder(token)?;
-        let ask = Ask { peer, id, dead, is_local: asker_is_local, dice };
-        let Some(view) = self.swarms.view(&self.peers, &self.files, &ask) else {
-            let mut located = self.locate(id, dead, asker_is_local, dice);
-            located.sources.retain(|source| *source.id != self.peers[peer].id);
-            return Ok(located);
-        };
-        let sources = view.sources.into_iter().map(|(peer, is_partial)| {
-            let Peer { id, address, zone, .. } = &self.peers[peer];
-            Source { id, address: *address, zone, size: view.content.size, is_partial }
-        });
-        let paths = self.files.held(view.content).into_iter();
-        let paths = paths.flat_map(|held| self.files.names_of(held)).take(limits::NAMED);
-        Ok(Located { paths: paths.collect(), sources: sources.collect() })
     }
 
     /// The peer whose current token this is.
@@ -503,11 +423,10 @@ impl Registry {
         lost
     }
 
+    /// Renews a lease. Allocates nothing: see [`Leases`].
     fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
-        let entry = &mut self.peers[peer];
-        self.leases.remove(&(entry.deadline, peer));
-        entry.deadline = now + self.lease;
-        self.leases.insert((entry.deadline, peer));
+        self.leases.renew(peer, now + self.lease);
+        self.peers[peer].reported_by = Vec::new();
     }
 
     fn remove(&mut self, peer: Handle<Peer>) -> Peer {
@@ -517,35 +436,8 @@ impl Registry {
             self.files.release(&self.peers, peer, name, held);
         }
         let entry = self.peers.remove(peer);
-        self.leases.remove(&(entry.deadline, peer));
+        self.leases.remove(peer);
         self.by_id.remove(&entry.id);
         entry
-    }
-}
-
-/// Leaves `count` of the items, a random choice in random order.
-fn shuffle_first<T>(items: &mut Vec<T>, count: usize, dice: u64) {
-    let mut dice = Dice(dice);
-    for at in 0..count.min(items.len()) {
-        let left = items.len() - at;
-        items.swap(at, at + dice.below(left));
-    }
-    items.truncate(count);
-}
-
-/// SplitMix64: one word of state, and good enough to spread load.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
     }
 }

@@ -13,6 +13,11 @@ pub(super) struct Handle<T>(u32, PhantomData<fn() -> T>);
 impl<T> Handle<T> {
     /// The least there can be.
     pub(super) const FIRST: Self = Self(0, PhantomData);
+
+    /// In which place of its slab the value stands.
+    pub(super) fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
 // Derived, these would ask the same of `T`.

@@ -17,15 +17,12 @@ use std::{
 };
 
 use super::{
-    Content, Dice, Peer,
+    Ask, Content, Peer,
+    dice::Dice,
     files::Files,
     slab::{Handle, Slab},
 };
-use crate::{
-    content::ContentId,
-    limits,
-    name::{PeerId, Zone},
-};
+use crate::{content::ContentId, limits, name::Zone};
 
 /// All downloads under way.
 pub(super) struct Swarms {
@@ -101,27 +98,6 @@ impl Place {
 
     fn is_in_zone_of(self, other: Self) -> bool {
         (self.0 ^ other.0) & !Self::LOCAL == 0
-    }
-}
-
-/// A question for sources by one that downloads.
-pub(super) struct Ask<'a> {
-    /// Who asks.
-    pub(super) peer: Handle<Peer>,
-    /// For what.
-    pub(super) id: ContentId,
-    /// Who failed it.
-    pub(super) dead: &'a [PeerId],
-    /// Whether it asks from loopback.
-    pub(super) is_local: bool,
-    /// Any random number.
-    pub(super) dice: u64,
-}
-
-impl Ask<'_> {
-    /// Whether the asker may be sent to this peer.
-    fn may_have(&self, peer: &Peer) -> bool {
-        peer.is_for(self.is_local) && !self.dead.contains(&peer.id)
     }
 }
 
@@ -214,8 +190,14 @@ impl Swarms {
 
     /// Whom a peer is given of the content it downloads: those it was given before, and as many more
     /// as it should have. None if it does not download it.
-    pub(super) fn view(&mut self, peers: &Slab<Peer>, files: &Files, ask: &Ask<'_>) -> Option<View> {
-        let asker = self.find(ask.peer, ask.id).filter(|&member| !self.members[member].is_whole)?;
+    pub(super) fn view(
+        &mut self,
+        peers: &Slab<Peer>,
+        files: &Files,
+        peer: Handle<Peer>,
+        ask: &Ask<'_>,
+    ) -> Option<View> {
+        let asker = self.find(peer, ask.id).filter(|&member| !self.members[member].is_whole)?;
         self.dice.0 ^= ask.dice;
         let (mut kept, dropped): (Vec<_>, Vec<_>) =
             (self.members[asker].given.iter()).partition(|&&member| ask.may_have(&peers[self.members[member].peer]));
@@ -235,7 +217,9 @@ impl Swarms {
             self.give(member, asker);
         }
         let given = self.members[asker].given.iter().map(|&member| &self.members[member]);
-        Some(View { content, sources: given.map(|member| (member.peer, !member.is_whole)).collect() })
+        let mut sources: Vec<_> = given.map(|member| (member.peer, !member.is_whole)).collect();
+        sources.sort_by_key(|&(peer, _)| peers[peer].is_suspect());
+        Some(View { content, sources })
     }
 
     /// Others that download the same, to be given to this one.
@@ -251,24 +235,28 @@ impl Swarms {
         if wanted == 0 {
             return Vec::new();
         }
-        // At most those in the view, the dead and the asker are passed over.
+        let peer = |rank: &Rank| &peers[self.members[rank.member].peer];
+        // At most those in the view, the dead, the asker and some suspects are passed over.
         let least = |place| {
+            let mut good = 0;
             self.ranks(*swarm, *size, place)
                 .take_while(move |rank| rank.place == place && rank.takers < limits::TAKERS)
-                .filter(|rank| rank.member != asker && !given.contains(&rank.member))
-                .filter(|rank| ask.may_have(&peers[self.members[rank.member].peer]))
-                .take(wanted)
+                .filter(|rank| rank.member != asker && !given.contains(&rank.member) && ask.may_have(peer(rank)))
+                .take(limits::CANDIDATES)
+                .take_while(move |rank| {
+                    let goes_on = good < wanted;
+                    good += usize::from(!peer(rank).is_suspect());
+                    goes_on
+                })
         };
         let sorted = |mut ranks: Vec<Rank>| {
-            ranks.sort_unstable_by_key(|rank| (rank.takers, rank.tie));
+            ranks.sort_unstable_by_key(|rank| (!rank.place.is_in_zone_of(*place), rank.takers, rank.tie));
             ranks.into_iter().peekable()
         };
-        let (near, far): (Vec<_>, Vec<_>) = self
-            .places(*swarm, *size, *place, ask)
-            .into_iter()
-            .flat_map(least)
-            .partition(|rank| rank.place.is_in_zone_of(*place));
-        let (mut near, mut far) = (sorted(near), sorted(far));
+        let ranks = self.places(*swarm, *size, *place, ask).into_iter().flat_map(least);
+        let (suspects, others): (Vec<_>, Vec<_>) = ranks.partition(|rank| peer(rank).is_suspect());
+        let (near, far): (Vec<_>, Vec<_>) = others.into_iter().partition(|rank| rank.place.is_in_zone_of(*place));
+        let [mut near, mut far, mut suspects] = [near, far, suspects].map(sorted);
         let mut chosen = Vec::with_capacity(wanted);
         let mut take = |from: &mut Peekable<vec::IntoIter<Rank>>, most: usize, fewer: usize| {
             let most = wanted.min(chosen.len() + most);
@@ -283,6 +271,7 @@ impl Swarms {
             take(&mut far, wanted, limits::NEIGHBOUR_TAKERS);
             take(&mut near, wanted, limits::TAKERS);
             take(&mut far, wanted, limits::TAKERS);
+            take(&mut suspects, wanted, limits::TAKERS);
         }
         if chosen.is_empty() {
             // Whoever comes late is given to nobody who has enough already, and would be a source for few: so
@@ -297,7 +286,7 @@ impl Swarms {
     /// Where there are others that download the same: the asker's own zone and, from a random one
     /// on, at most [`limits::ZONES`] more places.
     fn places(&self, swarm: Handle<Swarm>, size: u64, own: Place, ask: &Ask<'_>) -> Vec<Place> {
-        let last = if ask.is_local { u32::MAX } else { Place::LOCAL - 1 };
+        let last = if ask.is_local() { u32::MAX } else { Place::LOCAL - 1 };
         let start = ask.dice as u32 & last;
         let mut places: Vec<_> = [own.0 & !Place::LOCAL, own.0 | Place::LOCAL]
             .into_iter()
@@ -342,32 +331,24 @@ impl Swarms {
         if wanted == 0 {
             return Vec::new();
         }
-        let mut dice = Dice(ask.dice);
-        let mut candidate = |peer| {
+        let seen = Dice(!ask.dice).picks(holders.len()).take(limits::HOLDERS_SEEN).map(|at| holders[at].0);
+        let candidates = seen.filter_map(|peer| {
             let member = self.by_peer.get(&(peer, true, *swarm));
             if !ask.may_have(&peers[peer]) || member.is_some_and(|member| given.contains(member)) {
                 return None;
             }
             let takers = member.map_or(0, |&member| self.members[member].takers.len());
             let is_far = !Place::of(&peers[peer]).is_in_zone_of(*place);
-            Some((is_far, takers, dice.roll(), peer))
-        };
-        let mut candidates: Vec<_> = if holders.len() <= limits::CANDIDATES {
-            holders.iter().filter_map(|&(peer, _)| candidate(peer)).collect()
-        } else {
-            let mut dice = Dice(!ask.dice);
-            let some: BTreeSet<_> = (0..limits::CANDIDATES).map(|_| dice.below(holders.len())).collect();
-            some.into_iter().filter_map(|at| candidate(holders[at].0)).collect()
-        };
-        if given.is_empty() && candidates.is_empty() {
-            // Nearly all of them are on the tracker's loopback: any other will do.
-            candidates.extend(holders.iter().find_map(|&(peer, _)| candidate(peer)));
-        }
-        candidates.sort_unstable();
-        let free = candidates.iter().filter(|(_, takers, ..)| *takers < limits::TAKERS);
+            Some((peers[peer].is_suspect(), is_far, takers, peer))
+        });
+        // Ties stay in the random order in which they were picked.
+        let mut candidates: Vec<_> = candidates.take(limits::CANDIDATES).collect();
+        candidates.sort_by_key(|&(is_suspect, is_far, takers, _)| (is_suspect, is_far, takers));
+        let free = candidates.iter().filter(|(_, _, takers, _)| *takers < limits::TAKERS);
         let mut chosen: Vec<_> = free.take(wanted).map(|&(.., peer)| peer).collect();
         if given.is_empty() && chosen.is_empty() {
-            chosen.extend(candidates.iter().min_by_key(|(_, takers, ..)| takers).map(|&(.., peer)| peer));
+            let least = candidates.iter().min_by_key(|(is_suspect, _, takers, _)| (is_suspect, takers));
+            chosen.extend(least.map(|&(.., peer)| peer));
         }
         chosen
     }

@@ -4,7 +4,10 @@ use std::{
 };
 
 use super::*;
-use crate::tracker::registry::{Changes, Identity, Join, ROOM, Refusal, Registry, Room, Token};
+use crate::{
+    name::PeerId,
+    tracker::registry::{Changes, Identity, Join, ROOM, Refusal, Registry, Room, Token},
+};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -64,7 +67,8 @@ impl Fleet {
     ) -> Result<Vec<(usize, bool)>, Refusal> {
         let dead: Vec<PeerId> = dead.iter().map(|&number| name(number).parse().unwrap()).collect();
         self.by(number, |registry, _, token| {
-            let located = registry.locate_for(token, id, &dead, is_local, dice)?;
+            let from = if is_local { [127, 0, 0, 1] } else { [10, 0, 0, 7] };
+            let located = registry.locate_for(token, &Ask { id, dead: &dead, from: from.into(), dice })?;
             Ok(located.sources.iter().map(|source| (number_of(source.id), source.is_partial)).collect())
         })
     }
