@@ -311,6 +311,9 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 }
 
 #[cfg(test)]
+mod hostile;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -20,6 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(test)]
+pub(super) use self::dice::Dice;
 use self::{
     files::{Files, Held, Name},
     leases::Leases,
@@ -140,16 +142,17 @@ impl Peer {
 }
 
 /// What a registry holds at most. A test would take minutes to reach the real figures.
-struct Room {
-    peers: usize,
-    files_per_peer: usize,
-    files: usize,
-    paths_bytes: usize,
-    downloads_per_peer: usize,
-    downloads: usize,
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub(super) peers: usize,
+    pub(super) files_per_peer: usize,
+    pub(super) files: usize,
+    pub(super) paths_bytes: usize,
+    pub(super) downloads_per_peer: usize,
+    pub(super) downloads: usize,
 }
 
-const ROOM: Room = Room {
+pub(super) const ROOM: Room = Room {
     peers: limits::PEERS,
     files_per_peer: limits::FILES_PER_PEER,
     files: limits::FILES,
@@ -165,6 +168,8 @@ pub struct Registry {
     peers: Slab<Peer>,
     by_id: HashMap<PeerId, Handle<Peer>>,
     leases: Leases<Peer>,
+    /// More than that of any entry that is gone: no token is ever good again.
+    next_incarnation: u64,
     files: Files,
     swarms: Swarms,
 }
@@ -172,12 +177,17 @@ pub struct Registry {
 impl Registry {
     /// An empty one, which believes a peer for so long without hearing from it.
     pub fn new(lease: Duration) -> Self {
+        Self::with_room(lease, ROOM)
+    }
+
+    pub(super) fn with_room(lease: Duration, room: Room) -> Self {
         Self {
             lease,
-            room: ROOM,
+            room,
             peers: Slab::new(),
             by_id: HashMap::new(),
             leases: Leases::new(),
+            next_incarnation: 0,
             files: Files::new(),
             swarms: Swarms::new(),
         }
@@ -190,26 +200,21 @@ impl Registry {
     /// When the id is another's, or there are too many peers.
     pub fn join(&mut self, now: Instant, join: Join, at_least: u64) -> Result<Joined, Refusal> {
         let Join { id, identity, address, zone } = join;
-        let mut incarnation = at_least;
-        let mut old = self.by_id.get(&id).copied();
+        let old = self.by_id.get(&id).copied();
         // A dead peer that no step has come to yet holds its id against nobody.
-        if let Some(dead) = old.filter(|&old| self.leases.deadline(old) <= now) {
-            incarnation = incarnation.max(self.remove(dead).incarnation.saturating_add(1));
-            old = None;
+        let is_live = old.is_some_and(|old| self.leases.deadline(old) > now);
+        match old {
+            Some(old) if is_live && self.peers[old].identity != identity => return Err(Refusal::Taken(id)),
+            Some(old) => drop(self.remove(old)),
+            None if self.peers.len() >= self.room.peers => return Err(Refusal::Peers),
+            None => {}
         }
-        if let Some(old) = old {
-            if self.peers[old].identity != identity {
-                return Err(Refusal::Taken(id));
-            }
-            incarnation = incarnation.max(self.remove(old).incarnation.saturating_add(1));
-        } else if self.peers.len() >= self.room.peers {
-            return Err(Refusal::Peers);
-        }
+        let incarnation = at_least.max(self.next_incarnation);
         let (reported_by, files) = (Vec::new(), BTreeMap::new());
         let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, incarnation, reported_by, files });
         self.by_id.insert(id, peer);
         self.leases.insert(peer, now + self.lease);
-        Ok(Joined { incarnation, took_over: old.is_some() })
+        Ok(Joined { incarnation, took_over: is_live })
     }
 
     /// Changes what a peer holds and downloads, all of it or, on an error, nothing; and renews its lease.
@@ -429,6 +434,22 @@ impl Registry {
         self.peers[peer].reported_by = Vec::new();
     }
 
+    /// What always holds, whatever anybody asked for.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        assert!(self.peers.len() == self.by_id.len() && self.leases.len() == self.by_id.len());
+        assert!(self.peers.len() <= self.room.peers && self.files.pairs() <= self.room.files);
+        assert!(self.files.path_bytes() <= self.room.paths_bytes && self.swarms.downloads() <= self.room.downloads);
+        for (id, &peer) in &self.by_id {
+            let entry = &self.peers[peer];
+            assert!(entry.id == *id && self.swarms.downloads_of(peer) <= self.room.downloads_per_peer);
+            let origins: BTreeSet<_> = entry.reported_by.iter().collect();
+            assert!(origins.len() == entry.reported_by.len() && origins.len() <= limits::SUSPECTED_BY);
+        }
+        self.leases.check_invariants();
+        self.swarms.check_invariants(|peer, content| self.files.holds(&self.peers, peer, content));
+    }
+
     fn remove(&mut self, peer: Handle<Peer>) -> Peer {
         self.swarms.leave(peer);
         let files = std::mem::take(&mut self.peers[peer].files);
@@ -438,6 +459,7 @@ impl Registry {
         let entry = self.peers.remove(peer);
         self.leases.remove(peer);
         self.by_id.remove(&entry.id);
+        self.next_incarnation = self.next_incarnation.max(entry.incarnation.saturating_add(1));
         entry
     }
 }

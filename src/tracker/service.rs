@@ -154,7 +154,7 @@ impl Wire {
     }
 }
 
-fn status(refused: Refused) -> Status {
+pub(super) fn status(refused: Refused) -> Status {
     match refused {
         Refused::Invalid(sentence) => Status::invalid_argument(sentence),
         Refused::NotAllowed(sentence) => Status::permission_denied(sentence),

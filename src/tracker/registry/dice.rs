@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 /// SplitMix64: one word of state, and good enough to spread load.
-pub(super) struct Dice(pub(super) u64);
+pub(in crate::tracker) struct Dice(pub(in crate::tracker) u64);
 
 impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(in crate::tracker) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,12 +14,12 @@ impl Dice {
         word ^ (word >> 31)
     }
 
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(in crate::tracker) fn below(&mut self, end: usize) -> usize {
         (self.roll() % end as u64) as usize
     }
 
     /// The numbers below `end`, each once, in random order. Each costs when it is taken, and the rest nothing.
-    pub(super) fn picks(mut self, end: usize) -> impl Iterator<Item = usize> {
+    pub(in crate::tracker) fn picks(mut self, end: usize) -> impl Iterator<Item = usize> {
         // Fisher and Yates's shuffle of a list that is not there: of it are noted only the places that no
         // longer hold their own number.
         let mut moved = BTreeMap::new();

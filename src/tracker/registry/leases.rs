@@ -83,7 +83,7 @@ impl<T> Leases<T> {
     }
 
     #[cfg(test)]
-    pub(super) fn check(&self) {
+    pub(super) fn check_invariants(&self) {
         for (at, &(deadline, peer)) in self.heap.iter().enumerate() {
             assert!(self.heap[at.saturating_sub(1) / 2] <= (deadline, peer));
             assert_eq!(self.places[peer.place()] as usize, at);
@@ -131,7 +131,7 @@ mod tests {
                         naive.insert(peer, deadline);
                     }
                 }
-                leases.check();
+                leases.check_invariants();
                 let first = naive.iter().map(|(&peer, &deadline)| (deadline, peer)).min();
                 assert!(leases.first() == first && leases.len() == naive.len(), "seed {seed}");
                 assert!(naive.iter().all(|(&peer, &deadline)| leases.deadline(peer) == deadline), "seed {seed}");
@@ -154,7 +154,7 @@ mod tests {
             leases.renew(peers[dice.below(peers.len())], start + Duration::from_millis(round));
         }
         assert_eq!(room(&leases), before);
-        leases.check();
+        leases.check_invariants();
         peers.iter().for_each(|&peer| leases.remove(peer));
         assert_eq!((leases.heap.capacity(), leases.places.capacity()), (0, 0));
     }

@@ -428,6 +428,37 @@ impl Swarms {
         }
     }
 
+    /// What always holds. `holds` says whether a peer holds a content.
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self, holds: impl Fn(Handle<Peer>, Content) -> bool) {
+        let (mut given, mut takers, mut downloads) = (0, 0, 0);
+        for (&(peer, is_whole, swarm), &member) in &self.by_peer {
+            let entry = &self.members[member];
+            assert!((entry.peer, entry.is_whole, entry.swarm) == (peer, is_whole, swarm));
+            let id = self.swarms[swarm].id;
+            assert!(self.by_content[&id] == swarm);
+            if is_whole {
+                assert!(!entry.takers.is_empty() && entry.given.is_empty());
+            } else {
+                assert!(self.order.contains(&entry.rank(member)));
+                downloads += 1;
+            }
+            assert_eq!(holds(peer, Content { id, size: entry.size }), is_whole);
+            assert!(entry.given.len() <= limits::NEIGHBOURS + limits::SEEDS);
+            for &source in &entry.given {
+                let source = &self.members[source];
+                assert_eq!(source.takers.iter().filter(|taker| **taker == member).count(), 1);
+                assert!((source.swarm, source.size) == (swarm, entry.size));
+            }
+            given += entry.given.len();
+            takers += entry.takers.len();
+        }
+        assert_eq!(takers, given, "every link has two ends");
+        assert_eq!((self.order.len(), self.members.len()), (downloads, self.by_peer.len()));
+        let in_swarms: usize = self.by_content.values().map(|swarm| self.swarms[*swarm].members).sum();
+        assert_eq!((in_swarms, self.swarms.len()), (self.members.len(), self.by_content.len()));
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.members.len() + self.by_peer.len() + self.swarms.len() + self.by_content.len() + self.order.len() == 0
