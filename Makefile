@@ -14,7 +14,7 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-versions bench-swarm simulate check clean tools
+.PHONY: help demo test release size bench bench-versions bench-swarm bench-locate simulate check clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-versions: tools ## a get of 2 GiB next to another version's, whose binarie
 bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONLY=flash-4 for one of one minute)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench swarm -- $(ONLY)
+
+bench-locate: tools ## what an answer and a renewal cost among 1 and among 10,000 (half a minute)
+	@cargo bench --quiet --bench locate
 
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)

@@ -1,6 +1,7 @@
 //! The tracker: knows who holds what, and tells whoever asks. Bytes never pass through it.
 
 mod calls;
+mod codes;
 mod connections;
 pub mod registry;
 pub mod search;

@@ -22,6 +22,7 @@ use tonic::{
 
 use super::{
     calls::{Calls, Config, Refused, random},
+    codes::promised,
     connections::{Connection, Connections},
     registry::{Key, Refusal},
 };
@@ -113,13 +114,14 @@ impl Service<http::Request<Body>> for Gate {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != "/enjambre.v1.Tracker/Announce" {
-            return self.others.call(request);
+            let answer = self.others.call(request);
+            return Box::pin(async { Ok(promised(answer.await?, limits::RPC_SMALL_BYTES)) });
         }
         let (mut announces, slots) = (self.announces.clone(), Arc::clone(&self.slots));
         Box::pin(async move {
             // Nobody closes the semaphore, and who waits here too long meets the call's time-out.
             let _slot = slots.acquire_owned().await;
-            announces.call(request).await
+            Ok(promised(announces.call(request).await?, limits::RPC_BYTES))
         })
     }
 }
