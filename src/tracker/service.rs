@@ -1,4 +1,4 @@
-//! The tracker on the wire: the only tonic server code.
+//! The tracker on the wire: the server, and the calls of the protocol.
 
 use std::{
     convert::Infallible,
