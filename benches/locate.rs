@@ -103,8 +103,10 @@ fn ask(dead: &[PeerId], dice: u64) -> Ask<'_> {
     Ask { id: content().id, dead, from: IpAddr::V4(Ipv4Addr::new(10, 200, 0, 1)), dice }
 }
 
+type Question = fn(&mut Fleet);
+
 /// Seconds that one of many questions takes.
-fn time(fleet: &mut Fleet, question: fn(&mut Fleet)) -> f64 {
+fn time(fleet: &mut Fleet, question: Question) -> f64 {
     let began = Instant::now();
     for _ in 0..QUESTIONS {
         question(fleet);
@@ -116,7 +118,7 @@ fn main() -> ExitCode {
     let mut report = Report::new("make bench-locate");
     // 512 are as many as one answer looks at: from there on nothing may grow.
     let mut fleets = [1, limits::HOLDERS_SEEN, MANY].map(Fleet::new);
-    let questions: [(&str, fn(&mut Fleet)); 4] = [
+    let questions: [(&str, Question); 4] = [
         ("locate, a stranger", Fleet::stranger),
         ("locate, a download, twice", Fleet::download),
         ("places of a search row", Fleet::near),
