@@ -2,15 +2,18 @@
 //!
 //! There is no timer and no task a peer: the one who keeps the registry waits for the first. A renewal
 //! swaps entries of two vectors that only a join makes longer, so it allocates nothing; among ten thousand
-//! peers it swaps fourteen at most.
+//! peers it swaps seven at most.
 
 use std::time::Instant;
 
 use super::slab::Handle;
 
+/// Entries below one in the heap. They stand side by side: four are read as fast as two, and it is half as deep.
+const CHILDREN: usize = 4;
+
 /// The leases of peers of type `T`.
 pub(super) struct Leases<T> {
-    /// No entry is before its parent, which stands at half its place.
+    /// No entry is before its parent (see [`CHILDREN`]).
     heap: Vec<(Instant, Handle<T>)>,
     /// Where in the heap a peer is; what stands for one that has no lease means nothing.
     places: Vec<u32>,
@@ -61,13 +64,14 @@ impl<T> Leases<T> {
 
     /// Brings the one entry that may stand too low or too high to its place.
     fn settle(&mut self, mut at: usize) {
-        while let Some(parent) = at.checked_sub(1).map(|at| at / 2)
+        while let Some(parent) = at.checked_sub(1).map(|at| at / CHILDREN)
             && self.heap[at] < self.heap[parent]
         {
             self.put(at, parent);
             at = parent;
         }
-        while let Some(child) = (2 * at + 1..self.heap.len()).take(2).min_by_key(|&child| self.heap[child])
+        while let Some(child) =
+            (CHILDREN * at + 1..self.heap.len()).take(CHILDREN).min_by_key(|&child| self.heap[child])
             && self.heap[child] < self.heap[at]
         {
             self.put(at, child);
@@ -85,7 +89,7 @@ impl<T> Leases<T> {
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
         for (at, &(deadline, peer)) in self.heap.iter().enumerate() {
-            assert!(self.heap[at.saturating_sub(1) / 2] <= (deadline, peer));
+            assert!(self.heap[at.saturating_sub(1) / CHILDREN] <= (deadline, peer));
             assert_eq!(self.places[peer.place()] as usize, at);
         }
     }
