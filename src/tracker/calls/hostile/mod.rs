@@ -234,7 +234,7 @@ fn assert_is_sentence(refusal: &Status) {
 #[test]
 fn every_call_with_hostile_values_is_answered_as_a_naive_tracker_would() {
     let mut met = BTreeSet::new();
-    for seed in 0..60 {
+    for seed in 0..42 {
         // Shown when something fails.
         println!("seed {seed}");
         let mut pair = Pair::new(seed);
