@@ -105,7 +105,7 @@ impl Scene {
         Self { tracker, channel, token, before }
     }
 
-    async fn is_unharmed(self) {
+    async fn assert_unharmed(self) {
         let mut client = TrackerClient::new(channel(&self.tracker).await);
         client.renew(RenewRequest { token: self.token }).await.unwrap();
         assert_eq!(client.search(everything()).await.unwrap().into_inner(), self.before);
@@ -153,7 +153,7 @@ async fn bytes_that_are_no_message_are_refused_as_such() {
         let answer = call(&scene.channel, &path(method), vec![vec![0x0a, 2, 0xc0, 0xae]]).await;
         refused(&format!("{method} of bad UTF-8"), answer, &[Code::InvalidArgument]);
     }
-    scene.is_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn sound_messages_that_were_damaged_are_answered_or_refused_as_bad_input()
     let join = JoinRequest { peer_id: "other".into(), identity, port: 8, ..JoinRequest::default() };
     let token = client.join(join).await.unwrap().into_inner().token;
     client.leave(LeaveRequest { token }).await.unwrap();
-    scene.is_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn giant_messages_are_refused_with_the_limit_and_cost_no_memory() {
         let answer = call(&scene.channel, &path(method), vec![[0x12, 0x00].repeat(limit / 2)]).await;
         refused(method, answer, &[Code::ResourceExhausted]);
     }
-    scene.is_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn there_are_six_calls_and_no_others() {
     if let Err(status) = call(&scene.channel, &path("Renew"), vec![renew, vec![0xff; 10_000]]).await {
         assert_eq!(status.code(), Code::InvalidArgument);
     }
-    scene.is_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 /// A channel that changes the head of each request.
@@ -289,5 +289,5 @@ async fn a_head_that_is_none_of_grpcs_ends_its_own_call_only() {
             Err(status) => assert_ne!(status.code(), Code::Internal, "{what}: {status:?}"),
         }
     }
-    scene.is_unharmed().await;
+    scene.assert_unharmed().await;
 }
