@@ -14,7 +14,7 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-versions bench-swarm bench-locate simulate check clean tools
+.PHONY: help demo test release size bench bench-versions bench-swarm bench-locate bench-comeback simulate check clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,14 +48,21 @@ bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONL
 bench-locate: tools ## what an answer and a renewal cost among 1 and among 10,000 (half a minute)
 	@cargo bench --quiet --bench locate
 
+bench-comeback: tools ## a tracker that is killed and started again, and 10,000 peers that come back (two minutes, 3 GiB of memory; PEERS=1000 for fewer)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --bench comeback
+
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
-check: tools ## formatting and lints, as CI wants them
+check: tools ## formatting and lints, as CI wants them, and the tests of a minimal tracker
 	@scripts/have-component.sh rustfmt clippy
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --bin tracker --no-default-features --features tracker,health,reflection -- -D warnings
 	cargo clippy --lib --bin tracker --no-default-features --features tracker -- -D warnings
+	cargo test --quiet --lib --no-default-features --features tracker
+	cargo test --quiet --test tracker --test operations --no-default-features --features tracker,peer
 	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings
 
 clean: ## remove what was built

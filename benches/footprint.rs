@@ -17,16 +17,20 @@ use support::*;
 
 /// Files in the share that the peer offers.
 const FILES: usize = 1000;
+/// Peers that have joined, each over a connection of its own.
+const PEERS: usize = 500;
 /// How long the idle processes are watched.
 const WATCH: Duration = Duration::from_secs(10);
 const MB: f64 = 1e6;
 
 fn main() -> ExitCode {
     let mut report = Report::new("make size");
-    for (name, limit) in [("tracker", 2.0), ("peer", 2.6)] {
+    for (name, limit) in [("tracker", 3.08), ("peer", 2.6)] {
         let size = fs::metadata(binary(name)).expect("the binary is built").len();
         report.at_most(&format!("{name}: binary"), size as f64 / MB, limit, "MB");
     }
+
+    idle_peers(&mut report);
 
     let folder = Folder::new();
     for number in 0..FILES {
@@ -54,6 +58,21 @@ fn main() -> ExitCode {
         report.plain(&format!("{name}: wake-ups while idle"), wake_ups, "/s");
     }
     report.end()
+}
+
+/// What a tracker takes alone, and for each peer that has joined and only renews.
+fn idle_peers(report: &mut Report) {
+    let tracker = tracker(&["--metrics-listen", "127.0.0.1:0", "--lease", "600"]);
+    let alone = tracker.memory("VmRSS");
+    report.at_most("tracker: memory (RSS) without a peer", alone / MB, 3.0, "MB");
+    block_on(async {
+        let mut joined = Vec::new();
+        for number in 0..PEERS {
+            joined.push(join(tracker.address, &format!("peer-{number}"), 5000).await);
+        }
+        let each = (tracker.memory("VmRSS") - alone) / PEERS as f64;
+        report.at_most(&format!("tracker: memory for each of {PEERS} idle peers"), each / 1024.0, 40.0, "KiB");
+    });
 }
 
 fn millis(since: Instant) -> f64 {

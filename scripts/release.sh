@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds dist/<target>/{tracker,peer}: static, stripped, each from its own feature alone, so that
+# Builds dist/<target>/{tracker,peer}: static, stripped, each from its own features alone, so that
 # neither carries code of the other. Prints their sizes and fails when one is not static.
-# usage: release.sh TARGET...
+# usage: [TRACKER_FEATURES=tracker] release.sh TARGET...
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -46,10 +46,10 @@ build() { # TARGET
 	[ "${target%%-*}" = "$(uname -m)" ] || export "CARGO_TARGET_${upper}_LINKER=rust-lld"
 	for binary in tracker peer; do
 		# Cargo.toml says why the peer has a profile of its own.
-		profile=release
-		[ "$binary" = tracker ] || profile=small
+		profile=small features=peer
+		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection}
 		cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
-			--no-default-features --features "$binary$pure"
+			--no-default-features --features "$features$pure"
 		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"
 		if wants_loader "dist/$target/$binary"; then
 			echo "dist/$target/$binary is not static" >&2

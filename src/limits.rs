@@ -104,8 +104,48 @@ pub const RPC_WINDOW_BYTES: u32 = 256 << 10;
 pub const RPC_FIELDS: usize = ANNOUNCE_FILES + 100;
 /// Announces read by the tracker at once, the others wait: each may be [`RPC_BYTES`] long.
 pub const ANNOUNCES: usize = 16;
-/// Connections to one tracker. An idle one costs it 25 KiB.
+/// Joins and announces in the tracker's memory, those that wait included: with [`RPC_WINDOW_BYTES`] of each
+/// that waits this is 16 MiB, and what is there is done within a second. Above it announces are shed.
+pub const QUEUED: usize = 64;
+/// With so many in memory joins are shed: who is in goes before who wants in, since each that is let in has
+/// announces to make.
+pub const QUEUED_BEFORE_JOINS: usize = QUEUED / 2;
+/// Who was let in announces within this time, or half of those who were do not.
+pub const ARRIVAL_TIME: Duration = Duration::from_millis(100);
+/// Of [`QUEUED`], so many from one address, so that a stranger who stalls announces does not stop all others.
+pub const ADDRESS_QUEUED: usize = QUEUED / 4;
+/// The least and the most that a shed call is told to wait, and a third of a lease at most; each is told another
+/// time, one turn behind the one before it.
+pub const SHED_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(5);
+/// Streams that a health watch or reflection holds open, all together; one takes about 6 KiB.
+pub const TRACKER_STREAMS: usize = 256;
+/// Connections to one tracker. An idle one with a joined peer costs it 28 KiB.
 pub const TRACKER_CONNECTIONS: usize = 20_000;
+/// Of these, from one address (of IPv6: one /64), loopback excepted: a fleet of 1,000 behind one NAT has each
+/// peer's connection, the one it lost just now, and as many again to spare.
+pub const ADDRESS_CONNECTIONS: usize = 4000;
+/// Requests a second from one address, loopback excepted: two for each of 1,000 peers behind one NAT, which
+/// renew five times in 25 s and, while they download, ask for sources every two seconds.
+pub const ADDRESS_REQUESTS: u64 = 2000;
+/// What an address has not used of that for so long it may use at once: all of 1,000 peers come back together
+/// after a restart, with a join, an announce and two questions each.
+pub const ADDRESS_BURST: Duration = Duration::from_secs(2);
+/// So many steps of calls are taken before it is looked whether anything has come in. Of an announce a step takes
+/// milliseconds, and with the usual 61 a search would wait for all of them to be seen.
+pub const EVENT_INTERVAL: u32 = 8;
+/// What a connection to the tracker sends without a pause is read at once up to here: every call but an announce.
+pub const BULK_BYTES: usize = 16 << 10;
+/// Of what goes beyond it, so many connections are read together, the others wait in their sockets: a thousand
+/// announces that arrive together would else be a second in which nobody is answered.
+pub const BULK_READERS: usize = 4;
+/// So much is read before the next has its turn.
+pub const BULK_TURN_BYTES: usize = 64 << 10;
+/// Connections accepted in one go, before those that are there have their turn: a fleet that comes back would
+/// else be let in whole first, and nobody answered meanwhile.
+pub const ACCEPTS: usize = 16;
+/// Connections that wait in the system to be accepted. With the usual 128, a fleet's would be dropped, and tried
+/// again only after a second.
+pub const TRACKER_BACKLOG: i32 = 4096;
 /// How often the tracker asks a silent connection whether it is still there.
 pub const RPC_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it waits for the answer.
@@ -115,10 +155,16 @@ pub const RPC_PING_TIME: Duration = Duration::from_secs(10);
 pub const RPC_IDLE_TIME: Duration = Duration::from_secs(40);
 /// After a failed accept (no descriptors are left, say) the tracker waits so long for the next.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A tracker that is told to stop waits so long for calls in flight.
+/// A tracker that is told to stop ends within this time, or sooner when all calls in flight are answered.
 pub const DRAIN_CALLS_TIME: Duration = Duration::from_secs(2);
 /// Lines about refusals in the tracker's log, a second: strangers do not fill a disk.
 pub const REFUSAL_LINES: u32 = 20;
+/// Connections to the tracker's metrics and `/healthz`; above that the oldest is closed.
+pub const MONITOR_CONNECTIONS: usize = 16;
+/// The head of a request there.
+pub const MONITOR_HEAD_BYTES: usize = 4 << 10;
+/// From a connection there to the end of its answer.
+pub const MONITOR_TIME: Duration = Duration::from_secs(5);
 
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 

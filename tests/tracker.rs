@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     io::Write,
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     process::Command,
     time::{Duration, Instant},
 };
@@ -591,43 +591,14 @@ async fn an_announce_of_a_million_empty_rows_is_refused_before_it_takes_memory()
     client.renew(&token).await.unwrap();
 }
 
-/// An HTTP/2 connection on which an announce was begun and then nothing more is sent.
-fn stalled_announce(address: SocketAddr) -> TcpStream {
-    let mut headers = Vec::new();
-    for (name, value) in [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/enjambre.v1.Tracker/Announce"),
-        (":authority", "tracker"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
-        // RFC 7541 section 6.2.2: a literal, not indexed.
-        headers.push(0);
-        for text in [name, value] {
-            headers.push(text.len() as u8);
-            headers.extend(text.as_bytes());
-        }
-    }
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    // Frames (RFC 9113 section 4.1): SETTINGS, HEADERS with END_HEADERS, and a DATA frame that
-    // begins a message of 1 MiB.
-    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    bytes.extend([0, 0, headers.len() as u8, 1, 4, 0, 0, 0, 1]);
-    bytes.extend(headers);
-    bytes.extend([0, 0, 5, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0, 0]);
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(&bytes).unwrap();
-    stream
-}
-
 #[tokio::test]
 async fn stalled_announces_keep_nobody_from_renewing_and_end() {
     let tracker = tracker(&[]);
     let mut client = Client::of(&tracker).await;
     let token = client.join("a", 1).await.unwrap().token;
     let begun = Instant::now();
-    let stalled: Vec<_> = (0..2 * limits::ANNOUNCES).map(|_| stalled_announce(tracker.address)).collect();
+    let stalled: Vec<_> =
+        (0..2 * limits::ANNOUNCES).map(|_| BegunCall::new(tracker.address, "Announce", 1 << 20)).collect();
     client.renew(&token).await.unwrap();
     client.search("x", false).await.unwrap();
     // All slots are taken: what waits for one may itself run out of time, and then is tried again.
@@ -660,7 +631,7 @@ async fn a_signal_ends_it_with_success_also_while_clients_are_connected() {
         let mut tracker = tracker(&[]);
         let mut client = Client::of(&tracker).await;
         client.join("a", 1).await.unwrap();
-        let stalled = stalled_announce(tracker.address);
+        let stalled = BegunCall::new(tracker.address, "Announce", 1 << 20);
         let silent = TcpStream::connect(tracker.address).unwrap();
         Client::of(&tracker).await.join("b", 1).await.unwrap();
         tracker.signal(signal);

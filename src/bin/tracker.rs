@@ -11,11 +11,13 @@ use std::{
 
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
-    limits, say, tracker,
+    limits, say,
+    tracker::{self, Health, Listeners},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
+    low_level::emulate_default_handler,
 };
 use tokio::{runtime, sync::oneshot};
 
@@ -25,6 +27,7 @@ static COMMAND: Command = Command {
     operands: &[],
     flags: &[
         Flag { name: "--listen", value: "ADDR:PORT", help: "where peers connect (0.0.0.0:50051)" },
+        Flag { name: "--metrics-listen", value: "ADDR:PORT", help: "serve /metrics and /healthz there by HTTP (off)" },
         Flag { name: "--lease", value: "SECONDS", help: "how long to believe a silent peer, 1 to 3600 (15)" },
         Flag {
             name: "--allow-advertise",
@@ -33,11 +36,13 @@ static COMMAND: Command = Command {
         },
     ],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
-           The log goes to stderr. SIGINT and SIGTERM end the tracker.\n",
+           The log goes to stderr. SIGINT and SIGTERM end the tracker once the calls in flight are answered, within\n\
+           two seconds; a second one, at once.\n",
 };
 
 struct Options {
     listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
     config: tracker::Config,
 }
 
@@ -60,36 +65,56 @@ fn options(args: &Args) -> Result<Options, String> {
     let Lease(lease) = args.value("--lease")?.unwrap_or(Lease(limits::LEASE));
     let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
     let allow_advertise = args.is_set("--allow-advertise")?;
-    Ok(Options { listen, config: tracker::Config { lease, allow_advertise } })
+    let metrics_listen = args.value("--metrics-listen")?;
+    Ok(Options { listen, metrics_listen, config: tracker::Config { lease, allow_advertise } })
 }
 
-fn run(Options { listen, config }: &Options) -> Result<(), String> {
-    let listener = TcpListener::bind(listen).map_err(|error| {
+/// Listens at the address that a flag was given, or says what could be done about it.
+fn listen(flag: &str, on: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(on).map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                ": perhaps another tracker runs here; stop it, or take another port with --listen"
+                format!(": perhaps another tracker runs here; stop it, or take another port with {flag}")
             }
-            io::ErrorKind::AddrNotAvailable => ": no interface has this address; --listen 0.0.0.0:PORT takes them all",
-            io::ErrorKind::PermissionDenied => ": ports below 1024 are for root; take another with --listen",
-            _ => "",
+            io::ErrorKind::AddrNotAvailable => {
+                format!(": no interface has this address; {flag} 0.0.0.0:PORT takes them all")
+            }
+            io::ErrorKind::PermissionDenied => format!(": ports below 1024 are for root; take another with {flag}"),
+            _ => String::new(),
         };
-        format!("cannot listen on {listen}: {error}{advice}")
-    })?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+        format!("cannot listen on {on}: {error}{advice}")
+    })
+}
+
+fn run(Options { listen: on, metrics_listen, config }: &Options) -> Result<(), String> {
+    let calls = listen("--listen", *on)?;
+    let monitor = metrics_listen.map(|on| listen("--metrics-listen", on)).transpose()?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
+    let at = address(&calls)?;
     tracker::raise_open_files();
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let (stop, stopped) = oneshot::channel();
     thread::spawn(move || {
-        signals.forever().next();
+        let mut signals = signals.forever();
+        signals.next();
         let _ = stop.send(());
+        if let Some(signal) = signals.next() {
+            // As if nobody had waited for it: this ends the process.
+            let _ = emulate_default_handler(signal);
+        }
     });
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let mut runtime = runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().event_interval(limits::EVENT_INTERVAL).build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-    say(format_args!("tracker listening on {address}, lease {} s", config.lease.as_secs()));
-    let serving = tracker::serve(listener, *config, async {
+    if let Some(monitor) = &monitor {
+        say(format_args!("metrics on http://{}/metrics", address(monitor)?));
+    }
+    say(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
+    let serving = tracker::serve(Listeners { calls, monitor }, *config, Health::default(), async {
         let _ = stopped.await;
+        say("stopping");
     });
-    runtime.block_on(serving).map_err(|error| format!("cannot serve on {address}: {error}"))
+    runtime.block_on(serving).map_err(|error| format!("cannot serve on {at}: {error}"))
 }
 
 fn main() -> ExitCode {

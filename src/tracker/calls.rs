@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +15,8 @@ use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
-    registry::{Ask, Changes, Content, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
+    metrics::Metrics,
+    registry::{Ask, Changes, Content, Figures, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
     search::Pattern,
 };
 use crate::{
@@ -63,12 +64,13 @@ pub(super) struct Calls {
     config: Config,
     /// What this tracker's tokens are sealed under.
     key: Key,
+    metrics: Arc<Metrics>,
     registry: Mutex<Registry>,
 }
 
 impl Calls {
-    pub(super) fn new(config: Config, key: Key) -> Self {
-        Self { config, key, registry: Mutex::new(Registry::new(config.lease)) }
+    pub(super) fn new(config: Config, key: Key, metrics: Arc<Metrics>) -> Self {
+        Self { config, key, metrics, registry: Mutex::new(Registry::new(config.lease)) }
     }
 
     /// The registry as it is at this moment, without peers whose lease has ended.
@@ -76,6 +78,7 @@ impl Calls {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         for id in registry.expire(now) {
+            self.metrics.expired();
             say(format_args!("expire peer={id}"));
         }
         (registry, now)
@@ -86,6 +89,11 @@ impl Calls {
         let (registry, now) = self.registry();
         // A lease that is granted from now on cannot end sooner than a lease from now.
         registry.next_expiry().map_or(self.config.lease, |next| next.duration_since(now))
+    }
+
+    /// How much the registry holds.
+    pub(super) fn figures(&self) -> Figures {
+        self.registry().0.figures()
     }
 
     pub(super) fn join(&self, from: IpAddr, request: &proto::JoinRequest) -> Result<proto::JoinReply, Refused> {
@@ -329,7 +337,9 @@ mod tests {
 
     #[test]
     fn a_peer_is_never_given_where_no_peer_can_be() {
-        let calls = |allow_advertise| Calls::new(Config { lease: limits::LEASE, allow_advertise }, Key::new([7; 32]));
+        let calls = |allow_advertise| {
+            Calls::new(Config { lease: limits::LEASE, allow_advertise }, Key::new([7; 32]), Arc::default())
+        };
         for (from, advertise, address) in [
             ("10.0.0.1", "", Some("10.0.0.1:5000")),
             ("2001:db8::1", "", Some("[2001:db8::1]:5000")),
@@ -367,7 +377,8 @@ mod tests {
 
     #[test]
     fn a_peer_on_the_trackers_loopback_is_for_askers_there() {
-        let calls = Calls::new(Config { lease: limits::LEASE, allow_advertise: false }, Key::new([7; 32]));
+        let config = Config { lease: limits::LEASE, allow_advertise: false };
+        let calls = Calls::new(config, Key::new([7; 32]), Arc::default());
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };

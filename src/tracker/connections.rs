@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,9 +14,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
 
+use super::{
+    callers::{Caller, Callers},
+    metrics::Metrics,
+};
 use crate::{limits, say};
 
 /// Raises this process's limit on open files as far as the system lets it: every peer keeps a
@@ -31,8 +35,11 @@ pub fn raise_open_files() {
 /// What comes in at a listener. Never ends, whatever accepting fails of.
 pub(super) struct Connections {
     listener: TcpListener,
-    /// One clone for each open connection.
-    open: Arc<()>,
+    callers: Arc<Callers>,
+    metrics: Arc<Metrics>,
+    /// Accepted since others had their turn.
+    accepted: usize,
+    bulk: Arc<Semaphore>,
     /// Until when nothing is accepted, after an accept that failed.
     pause: Option<Pin<Box<Sleep>>>,
     /// The last accept failed: said once, and not ten times a second.
@@ -41,9 +48,17 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Must be called within the runtime.
-    pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: std::net::TcpListener,
+        callers: Arc<Callers>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, open: Arc::new(()), pause: None, is_failing: false })
+        // On a socket that listens already this changes the length of its queue, and nothing else.
+        rustix::net::listen(&listener, limits::TRACKER_BACKLOG)?;
+        let listener = TcpListener::from_std(listener)?;
+        let bulk = Arc::new(Semaphore::new(limits::BULK_READERS));
+        Ok(Self { listener, callers, metrics, accepted: 0, bulk, pause: None, is_failing: false })
     }
 }
 
@@ -56,15 +71,26 @@ impl Stream for Connections {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match ready!(self.listener.poll_accept(cx)) {
-                // Above the limit it is closed at once: its owner hears of it and tries again.
-                Ok(_) if Arc::strong_count(&self.open) > limits::TRACKER_CONNECTIONS => {}
+            if self.accepted == limits::ACCEPTS {
+                self.accepted = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let accepted = self.listener.poll_accept(cx);
+            self.accepted = if accepted.is_pending() { 0 } else { self.accepted + 1 };
+            match ready!(accepted) {
                 Ok((stream, from)) => {
                     self.is_failing = false;
-                    // Best effort: without it small answers are late, and no less right.
-                    let _ = stream.set_nodelay(true);
-                    let open = Arc::clone(&self.open);
-                    return Poll::Ready(Some(Ok(Connection::new(stream, from, open, limits::RPC_IDLE_TIME))));
+                    match self.callers.connect(from.ip(), Instant::now().into_std()) {
+                        Ok(caller) => {
+                            // Best effort: without it small answers are late, and no less right.
+                            let _ = stream.set_nodelay(true);
+                            let bulk = Bulk::new(Arc::clone(&self.bulk));
+                            return Poll::Ready(Some(Ok(Connection::new(stream, caller, limits::RPC_IDLE_TIME, bulk))));
+                        }
+                        // It is closed at once: its owner hears of it and tries again.
+                        Err(full) => self.metrics.refused_connection(full),
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
@@ -79,28 +105,84 @@ impl Stream for Connections {
     }
 }
 
+/// Whether a connection may be read on. What is short is read at once; who sends much is read a little in each
+/// round of the tasks, together with few others, and what the rest have sent stays in their sockets.
+struct Bulk {
+    readers: Arc<Semaphore>,
+    /// Bytes read since there was nothing to read, or since the last turn.
+    read: usize,
+    waiting: Option<Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>>,
+    turn: Option<OwnedSemaphorePermit>,
+    /// Others have had their turn since the last read.
+    has_yielded: bool,
+}
+
+impl Bulk {
+    fn new(readers: Arc<Semaphore>) -> Self {
+        Self { readers, read: 0, waiting: None, turn: None, has_yielded: false }
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.read < limits::BULK_BYTES {
+            return Poll::Ready(());
+        }
+        if self.turn.is_none() {
+            let readers = &self.readers;
+            let waiting = self.waiting.get_or_insert_with(|| {
+                let readers = Arc::clone(readers);
+                // Nobody closes the semaphore.
+                Box::pin(async { readers.acquire_owned().await.ok() })
+            });
+            self.turn = ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+        } else if !std::mem::replace(&mut self.has_yielded, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn was_read(&mut self, bytes: usize) {
+        self.read += bytes;
+        self.has_yielded = false;
+        if self.read >= limits::BULK_BYTES + limits::BULK_TURN_BYTES {
+            self.turn = None;
+            self.read = limits::BULK_BYTES;
+        }
+    }
+
+    fn is_drained(&mut self) {
+        self.read = 0;
+        self.turn = None;
+    }
+}
+
 /// A connection that fails when nothing was read for long, be it that it never began to speak.
 pub(super) struct Connection {
     stream: TcpStream,
-    pub(super) from: SocketAddr,
+    pub(super) caller: Arc<Caller>,
     patience: Duration,
     silence: Pin<Box<Sleep>>,
-    _open: Arc<()>,
+    bulk: Bulk,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, from: SocketAddr, open: Arc<()>, patience: Duration) -> Self {
-        Self { stream, from, patience, silence: Box::pin(sleep(patience)), _open: open }
+    fn new(stream: TcpStream, caller: Caller, patience: Duration, bulk: Bulk) -> Self {
+        Self { stream, caller: Arc::new(caller), patience, silence: Box::pin(sleep(patience)), bulk }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.bulk.poll_ready(cx));
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_pending() {
+            self.bulk.is_drained();
             ready!(self.silence.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        self.bulk.was_read(buf.filled().len() - before);
         let deadline = Instant::now() + self.patience;
         self.silence.as_mut().reset(deadline);
         read
@@ -137,6 +219,8 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[tokio::test]
@@ -145,7 +229,10 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, from) = listener.accept().await.unwrap();
         let patience = Duration::from_millis(200);
-        let mut connection = Connection::new(stream, from, Arc::new(()), patience);
+        let now = Instant::now().into_std();
+        let caller = Arc::new(Callers::new(now)).connect(from.ip(), now).ok().unwrap();
+        let bulk = Bulk::new(Arc::new(Semaphore::new(1)));
+        let mut connection = Connection::new(stream, caller, patience, bulk);
         let begun = Instant::now();
         let mut read = async || {
             let mut byte = [0];
@@ -159,5 +246,40 @@ mod tests {
         }
         assert_eq!(read().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= patience * 3);
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_waits_for_its_turn_and_who_sends_little_does_not() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let callers = Arc::new(Callers::new(Instant::now().into_std()));
+        let readers = Arc::new(Semaphore::new(1));
+        let connect = async || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, from) = listener.accept().await.unwrap();
+            let caller = callers.connect(from.ip(), Instant::now().into_std()).ok().unwrap();
+            let bulk = Bulk::new(Arc::clone(&readers));
+            (client, Connection::new(stream, caller, Duration::from_secs(60), bulk))
+        };
+        let (mut much, mut one) = connect().await;
+        let (mut little, mut other) = connect().await;
+        let sent = limits::BULK_BYTES + 3 * limits::BULK_TURN_BYTES;
+        let sending = tokio::spawn(async move {
+            much.write_all(&vec![7; sent]).await.unwrap();
+            much
+        });
+        little.write_all(b"x").await.unwrap();
+        let occupied = Arc::clone(&readers).acquire_owned().await.unwrap();
+        let mut bytes = vec![0; sent];
+        one.read_exact(&mut bytes[..limits::BULK_BYTES]).await.unwrap();
+        other.read_exact(&mut bytes[..1]).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(100), one.read_exact(&mut bytes)).await;
+        assert!(waited.is_err(), "another has the turn");
+        drop(occupied);
+        one.read_exact(&mut bytes[..sent - limits::BULK_BYTES]).await.unwrap();
+        assert!(bytes[..sent - limits::BULK_BYTES].iter().all(|byte| *byte == 7));
+        // With nothing more to read the turn is another's.
+        let more = tokio::time::timeout(Duration::from_millis(50), one.read_u8()).await;
+        assert!(more.is_err() && readers.available_permits() == 1);
+        drop(sending.await.unwrap());
     }
 }

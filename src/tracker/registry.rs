@@ -112,6 +112,21 @@ pub struct Row<'a> {
     pub source_ids: Vec<&'a PeerId>,
 }
 
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Live peers.
+    pub peers: usize,
+    /// Pairs of a peer and a path of its files.
+    pub holdings: usize,
+    /// Distinct paths.
+    pub paths: usize,
+    /// Distinct contents of files.
+    pub contents: usize,
+    /// Pairs of a peer and a content that it downloads.
+    pub downloads: usize,
+}
+
 /// An entry.
 struct Peer {
     id: PeerId,
@@ -290,6 +305,17 @@ impl Registry {
     /// When the next lease ends, if nobody renews it.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.leases.first().map(|(deadline, _)| deadline)
+    }
+
+    /// How much it holds.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            peers: self.peers.len(),
+            holdings: self.files.pairs(),
+            paths: self.files.paths(),
+            contents: self.files.contents(),
+            downloads: self.swarms.downloads(),
+        }
     }
 
     /// Files whose path the pattern means, ordered by path and content, those behind `after` only. Peers

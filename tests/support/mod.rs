@@ -42,8 +42,10 @@ use rustix::{
 
 mod grpc;
 mod http;
+mod http2;
 pub use grpc::*;
 pub use http::*;
+pub use http2::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so
 /// it is long enough for a busy machine.

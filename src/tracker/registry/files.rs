@@ -162,6 +162,16 @@ impl Files {
         self.contents[held].content
     }
 
+    /// Distinct paths.
+    pub(super) fn paths(&self) -> usize {
+        self.by_path.len()
+    }
+
+    /// Distinct contents.
+    pub(super) fn contents(&self) -> usize {
+        self.by_content.len()
+    }
+
     pub(super) fn path_bytes(&self) -> usize {
         self.path_bytes
     }

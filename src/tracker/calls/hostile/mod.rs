@@ -14,8 +14,8 @@ use self::{
 };
 use super::*;
 use crate::tracker::{
+    refusals::status,
     registry::{Dice, ROOM, Room},
-    service::status,
 };
 
 /// Part of the sentence of every refusal that there is.
@@ -74,7 +74,7 @@ impl Pair {
         let config = Config { lease: Duration::from_secs(*limits::LEASE_SECONDS.end()), allow_advertise };
         let registry = Mutex::new(Registry::with_room(config.lease, room));
         Self {
-            calls: Calls { registry, ..Calls::new(config, Key::new([seed as u8; 32])) },
+            calls: Calls { registry, ..Calls::new(config, Key::new([seed as u8; 32]), Arc::default()) },
             model: Model { room, allow_advertise, peers: BTreeMap::new(), tokens: BTreeMap::new() },
             values: Values { dice: Dice(seed), rarity: [8, 30, 100][seed as usize % 3] },
             tokens: vec![vec![7; 16]],
