@@ -62,7 +62,7 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 
 /// Whether a message has more fields than it may have, repeated ones each counted; fields of fields are
 /// not. What is no message is for the decoder to refuse.
-fn has_too_many_fields(mut bytes: &[u8]) -> bool {
+pub(crate) fn has_too_many_fields(mut bytes: &[u8]) -> bool {
     for _ in 0..=limits::RPC_FIELDS {
         if bytes.is_empty() {
             return false;

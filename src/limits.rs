@@ -168,6 +168,20 @@ pub const MONITOR_TIME: Duration = Duration::from_secs(5);
 
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
+/// Trackers that a peer is given; more than run as one anywhere.
+pub const TRACKERS: usize = 16;
+/// A reply without rows.
+pub const REPLY_BYTES: usize = 4 << 10;
+/// A question without an answer for so long is asked of the next tracker too. Ten times what a busy one takes; and two
+/// that hang cost a second.
+pub const ASK_NEXT_TIME: Duration = Duration::from_millis(500);
+/// Connecting to a tracker while there are others: one lost packet is made up for, after a second.
+pub const TRACKER_CONNECT_TIME: Duration = Duration::from_millis(1500);
+/// With other trackers there, one that owes an answer and has been silent for so long is asked whether it is there.
+pub const TRACKER_PING_INTERVAL: Duration = Duration::from_millis(500);
+/// So long that question waits: with the interval, a tracker that hangs is left within 3 s. What is under way to it before,
+/// [`RPC_WINDOW_BYTES`], has arrived by then at 1 Mbit/s.
+pub const TRACKER_PING_TIME: Duration = Duration::from_secs(2);
 /// A locate's reply: [`NAMED`] of the longest paths and as many sources fit.
 pub const LOCATE_BYTES: usize = 256 << 10;
 /// The first pause before a failed call is tried again; each further one is twice as long.

@@ -41,7 +41,7 @@ impl Peer {
         let share = Share::open(folder.path(), id).unwrap();
         share.start().unwrap();
         let config = LinkConfig {
-            tracker: tracker.to_string().parse().unwrap(),
+            trackers: tracker.to_string().parse().unwrap(),
             peer: peer_id(id),
             port: 5000,
             zone: Zone::default(),

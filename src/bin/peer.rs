@@ -18,7 +18,7 @@ use enjambre::{
     peer::{
         console::{self, Console},
         http::{Http, Status},
-        link::{Host, Link, LinkConfig, TrackerAddress},
+        link::{Host, Link, LinkConfig, Trackers},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
@@ -40,7 +40,11 @@ static COMMAND: Command = Command {
         ("folder", "what to offer, and where fetched and uploaded files go"),
     ],
     flags: &[
-        Flag { name: "--tracker", value: "HOST:PORT", help: "where the tracker is (127.0.0.1:50051)" },
+        Flag {
+            name: "--tracker",
+            value: "HOST:PORT,...",
+            help: "where the tracker is; several that run as one, commas between (127.0.0.1:50051)",
+        },
         Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of them)" },
         Flag {
             name: "--advertise",
@@ -78,7 +82,7 @@ struct Options {
     peer: PeerId,
     port: u16,
     folder: PathBuf,
-    tracker: TrackerAddress,
+    trackers: Trackers,
     bind: IpAddr,
     advertise: Option<Host>,
     zone: Zone,
@@ -124,8 +128,8 @@ fn options(args: Args) -> Result<Options, String> {
         peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
         folder: folder.into(),
-        tracker: match args.value("--tracker")? {
-            Some(tracker) => tracker,
+        trackers: match args.value("--tracker")? {
+            Some(trackers) => trackers,
             None => "127.0.0.1:50051".parse()?,
         },
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
@@ -139,7 +143,7 @@ fn options(args: Args) -> Result<Options, String> {
 
 /// Serves until something ends it; the exit code.
 fn run(options: Options) -> Result<u8, Failure> {
-    let Options { peer, port, folder, tracker, bind, advertise, zone, .. } = options;
+    let Options { peer, port, folder, trackers, bind, advertise, zone, .. } = options;
     let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
 
     let place = if port == 0 { String::new() } else { format!(" on port {port}") };
@@ -156,13 +160,13 @@ fn run(options: Options) -> Result<u8, Failure> {
     let status = Status { peer: peer.to_string(), is_joined };
     let limit = options.upload_limit.map(Throttle::new);
     let http = Http::serve(listener, share.clone(), downloads.clone(), status, limit).map_err(system)?;
-    say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &tracker), folder.display()));
+    say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
 
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let end = End { how: Arc::default(), signals: signals.handle() };
     let refused = end.clone();
     let link = LinkConfig {
-        tracker,
+        trackers,
         peer: peer.clone(),
         port,
         zone: zone.clone(),
@@ -236,9 +240,9 @@ fn cannot_bind(bind: IpAddr, port: u16, error: &io::Error) -> String {
 }
 
 /// The address at which others reach this peer: the one it is bound to, or else the one from which
-/// it would speak to the tracker, or to the world. Connecting a UDP socket chooses that one and
+/// it would speak to a tracker, or to the world. Connecting a UDP socket chooses that one and
 /// sends nothing.
-fn reachable(bind: IpAddr, port: u16, tracker: &TrackerAddress) -> SocketAddr {
+fn reachable(bind: IpAddr, port: u16, trackers: &Trackers) -> SocketAddr {
     /// An address that is nobody's (RFC 5737).
     const WORLD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
     let towards = |other: SocketAddr| {
@@ -250,7 +254,7 @@ fn reachable(bind: IpAddr, port: u16, tracker: &TrackerAddress) -> SocketAddr {
     let address = match bind.is_unspecified() {
         true => {
             // Who listens on all addresses of IPv4 is not reached by IPv6.
-            let others = tracker.resolve().into_iter().flatten().chain([WORLD]);
+            let others = trackers.iter().filter_map(|tracker| tracker.resolve().ok()).flatten().chain([WORLD]);
             others.filter(|other| bind.is_ipv6() || other.is_ipv4()).find_map(towards).unwrap_or(bind)
         }
         false => bind,

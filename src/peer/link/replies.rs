@@ -1,7 +1,7 @@
 //! What a tracker says, parsed. Rows that break a rule are dropped and counts are cut, so a tracker
 //! that lies does no more harm than one that knows nothing.
 
-use std::{error::Error, net::SocketAddr};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use tonic::{Code, Status};
 
@@ -164,6 +164,8 @@ pub(super) enum Refusal {
     Forgotten,
     /// A newer join of the same identity has the id: do not come back.
     Superseded,
+    /// The tracker has too much to do, and says when to try again.
+    Busy(Duration, String),
     /// A limit of the tracker is reached.
     Full(String),
     /// The tracker will not have this, now or later.
@@ -173,7 +175,12 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn into_text(self) -> String {
         match self {
-            Self::Away(text) | Self::Nameless(text) | Self::Taken(text) | Self::Full(text) | Self::Never(text) => text,
+            Self::Away(text)
+            | Self::Nameless(text)
+            | Self::Taken(text)
+            | Self::Busy(_, text)
+            | Self::Full(text)
+            | Self::Never(text) => text,
             Self::Forgotten => "it does not know this peer".into(),
             Self::Superseded => "a newer peer has this id".into(),
         }
@@ -187,7 +194,10 @@ impl From<Status> for Refusal {
             Code::AlreadyExists => Self::Taken(text),
             Code::NotFound => Self::Forgotten,
             Code::Aborted => Self::Superseded,
-            Code::ResourceExhausted => Self::Full(text),
+            Code::ResourceExhausted => match retry_after(&status) {
+                Some(time) => Self::Busy(time, text),
+                None => Self::Full(text),
+            },
             Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
                 Self::Never(text)
             }
@@ -202,6 +212,13 @@ impl From<Status> for Refusal {
             }
         }
     }
+}
+
+/// When a refusal says that the call may be made again: milliseconds, in digits. More than fit are as long as can be.
+fn retry_after(status: &Status) -> Option<Duration> {
+    let digits = status.metadata().get("retry-after-ms")?.to_str().ok()?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| Duration::from_millis(digits.parse().unwrap_or(u64::MAX)))
 }
 
 /// A stranger's sentence for a terminal: one line, of bounded length, that moves no cursor and turns
@@ -289,6 +306,10 @@ mod tests {
         assert!(located.sources[0].is_partial);
     }
 
+    fn busy(millis: u64, text: &str) -> Refusal {
+        Refusal::Busy(Duration::from_millis(millis), text.into())
+    }
+
     #[test]
     fn a_refusal_is_read_by_its_code_and_its_text_is_tame() {
         for (code, refusal) in [
@@ -302,6 +323,15 @@ mod tests {
             (Code::Unimplemented, Refusal::Away("x".into())),
         ] {
             assert_eq!(Refusal::from(Status::new(code, "x")), refusal);
+        }
+        for (hint, millis) in [("250", Some(250)), ("0", Some(0)), ("9".repeat(30).as_str(), Some(u64::MAX))]
+            .into_iter()
+            .chain(["", "-1", "+1", "1.5", "1s", " 1"].map(|hint| (hint, None)))
+        {
+            let mut status = Status::resource_exhausted("x");
+            status.metadata_mut().insert("retry-after-ms", hint.parse().unwrap());
+            let refusal = millis.map_or_else(|| Refusal::Full("x".into()), |millis| busy(millis, "x"));
+            assert_eq!(Refusal::from(status), refusal, "{hint:?}");
         }
         assert_eq!(printable("\x1b[2Jred\r\nline\u{202e}"), "[2Jred  line");
         assert_eq!(printable(&"é".repeat(10_000)).chars().count(), limits::TRACKER_TEXT);

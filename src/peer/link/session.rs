@@ -1,15 +1,18 @@
 //! The life of a link: join, announce, renew, and again whenever the tracker has forgotten.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    net::IpAddr,
-    ops::Range,
-    time::Duration,
-};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
+use prost::bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Client, Host, Shared, downloads::Downloads, replies::Refusal};
+use super::{
+    Host, LinkConfig, Shared,
+    calls::{Call, Encoded, Whom},
+    chance,
+    downloads::Downloads,
+    replies::Refusal,
+    retry::Retry,
+};
 use crate::{
     limits,
     name::SharePath,
@@ -20,13 +23,20 @@ use crate::{
 
 /// Runs until [`super::Link::leave`].
 pub(super) async fn run(shared: &Shared) {
-    let mut session = Session { shared, stay: None, trouble: None, ever_joined: false };
+    let mut session = Session {
+        shared,
+        stay: None,
+        renew_at: Instant::now(),
+        trouble: None,
+        ever_joined: false,
+        has_stray_join: false,
+    };
     tokio::select! {
         () = shared.leaving.notified() => {}
         () = session.live() => shared.leaving.notified().await,
     }
     if let Some(Stay { token, .. }) = session.stay {
-        let _ = shared.call(|mut client| async move { client.leave(LeaveRequest { token }).await }).await;
+        let _ = shared.caller.clone().ask(LeaveRequest { token }.encoded(), Whom::Any).await;
     }
 }
 
@@ -34,9 +44,13 @@ struct Session<'a> {
     shared: &'a Shared,
     /// From a join until the tracker has forgotten it.
     stay: Option<Stay>,
+    /// When the lease is renewed next, unless something else does it before.
+    renew_at: Instant,
     /// What was last said to be wrong, so that it is said once.
     trouble: Option<Trouble>,
     ever_joined: bool,
+    /// A join was given up that a tracker may still carry out, and let it take the place of a later one.
+    has_stray_join: bool,
 }
 
 #[derive(Clone)]
@@ -52,13 +66,20 @@ enum Trouble {
     Partly,
 }
 
+/// A call that is made until it is answered.
+enum Insisted {
+    Call(Encoded),
+    /// Tells of downloads.
+    Tell(fn(&Downloads) -> Option<AnnounceRequest>),
+}
+
 impl Session<'_> {
     /// Joins and stays, over and over; ends when this peer should not come back.
     async fn live(&mut self) {
         let mut retry = Retry::default();
         let mut lease = None;
         loop {
-            match self.join().await {
+            let end = match self.join().await {
                 Ok(stay) => {
                     let began = Instant::now();
                     lease = Some(stay.lease);
@@ -68,31 +89,44 @@ impl Session<'_> {
                     self.stay = None;
                     self.shared.downloads().stay(None);
                     self.shared.stand(|standing| (standing.joined, standing.announced) = (false, None));
-                    if end == Refusal::Superseded {
-                        return self.give_up();
-                    }
                     // A tracker that forgets at once is not asked without a pause.
                     if began.elapsed() > stay.lease / 4 {
                         retry = Retry::default();
                     }
+                    end
                 }
-                Err(Refusal::Superseded) => return self.give_up(),
-                Err(Refusal::Taken(text) | Refusal::Never(text)) if !self.ever_joined => {
+                Err(refusal) => refusal,
+            };
+            match &end {
+                Refusal::Superseded if !std::mem::take(&mut self.has_stray_join) => return self.give_up(),
+                Refusal::Taken(text) | Refusal::Never(text) if !self.ever_joined => {
                     return (self.shared.config.on_refused)(format!("the tracker refuses this peer: {text}"));
                 }
-                Err(Refusal::Away(reason)) => self.say_away(&reason),
-                Err(Refusal::Nameless(text)) => self.say_once(Trouble::Refused, || {
+                Refusal::Away(_) | Refusal::Forgotten | Refusal::Superseded => {}
+                Refusal::Nameless(text) => self.say_once(Trouble::Refused, || {
                     format!("cannot join yet, {text}: serving all the same, trying again")
                 }),
-                Err(other) => {
-                    let text = other.into_text();
-                    self.say_once(Trouble::Refused, || {
+                Refusal::Taken(text) | Refusal::Never(text) | Refusal::Full(text) | Refusal::Busy(_, text) => self
+                    .say_once(Trouble::Refused, || {
                         format!("the tracker refuses this peer ({text}): serving all the same, trying again")
-                    });
-                }
+                    }),
             }
-            sleep(retry.pause(lease)).await;
+            self.pause(&mut retry, &end, lease).await;
         }
+    }
+
+    /// Waits until something that was refused may be tried again.
+    async fn pause(&mut self, retry: &mut Retry, refusal: &Refusal, lease: Option<Duration>) {
+        let trackers = self.shared.caller.number();
+        let pause = retry.pause(refusal, trackers, lease, chance());
+        if retry.is_everyone_away(trackers) {
+            self.shared.stand(|standing| standing.joined = false);
+            // Of the only one that is said where it is found out.
+            if trackers > 1 {
+                self.say_once(Trouble::Away, || "no tracker answers: serving all the same, trying again".into());
+            }
+        }
+        sleep(pause).await;
     }
 
     fn give_up(&self) {
@@ -116,18 +150,20 @@ impl Session<'_> {
             zone: config.zone.as_str().to_owned(),
             advertise,
         };
-        let reply = self.shared.call(|mut client| async move { client.join(request).await }).await?;
-        let proto::JoinReply { token, lease_millis, address } = reply;
+        let began = Instant::now();
+        let answer = self.shared.caller.tell(&request.encoded()).await;
+        self.has_stray_join |= matches!(answer, Err(Refusal::Away(_))) && began.elapsed() > limits::ASK_NEXT_TIME;
+        let (at, reply) = answer?;
+        let proto::JoinReply { token, lease_millis, address } = JoinRequest::reply(reply)?;
         let lease = Duration::from_millis(lease_millis.into());
-        let address = address.parse::<std::net::SocketAddr>();
-        let is_sound =
-            limits::LEASE_SECONDS.contains(&lease.as_secs()) && (1..=limits::TOKEN_BYTES).contains(&token.len());
-        let (true, Ok(address)) = (is_sound, address) else {
+        let (is_lease, is_token) =
+            (limits::LEASE_SECONDS.contains(&lease.as_secs()), (1..=limits::TOKEN_BYTES).contains(&token.len()));
+        let (true, true, Ok(address)) = (is_lease, is_token, address.parse::<std::net::SocketAddr>()) else {
             return Err(Refusal::Away("its answer to a join makes no sense".into()));
         };
         say(format_args!(
             "joined tracker {} as {} ({address}), lease {} s",
-            config.tracker,
+            self.shared.caller.address(at),
             config.peer,
             lease.as_secs_f32()
         ));
@@ -149,13 +185,21 @@ impl Session<'_> {
         let shared = self.shared;
         let Shared { config, news, .. } = shared;
         let mut work = Work::Share(None);
-        let next = || Instant::now() + (stay.lease / 3).mul_f64(jitter(0.9..1.1));
-        // News do not put a renewal off: most of them tell the tracker nothing.
-        let mut renew_at = next();
+        let mut told = shared.caller.using();
+        self.renew_within(stay, 0.1..1.0);
         loop {
+            // A tracker that is gone may not have passed on all it was told; the one that has taken its place may not
+            // even know the token.
+            let using = shared.caller.using();
+            if using != told {
+                told = using;
+                work = Work::Share(None);
+                shared.downloads().doubt(&stay.token);
+                self.renew_at = Instant::now();
+            }
             // What has changed comes first: a person waits for it, a large share can take minutes. The
             // share fills what room is left, so that changes without end do not hold it up.
-            let seen = self.shared.standing().news;
+            let seen = shared.standing().news;
             if let Err(end) = self.tell(stay, Downloads::begun).await {
                 return end;
             }
@@ -168,18 +212,16 @@ impl Session<'_> {
             }
             files.extend(work.next(config, limits::ANNOUNCE_FILES - files.len()));
             if files.is_empty() {
-                self.shared.stand(|standing| standing.announced = Some(seen));
+                shared.stand(|standing| standing.announced = Some(seen));
+                // News do not put a renewal off: most of them tell the tracker nothing.
                 tokio::select! {
                     () = news.notified() => continue,
-                    () = sleep_until(renew_at) => {}
+                    () = shared.caller.moved() => continue,
+                    () = sleep_until(self.renew_at) => {}
                 }
-                let request = RenewRequest { token: stay.token.clone() };
-                let call = |mut client: Client| {
-                    let request = request.clone();
-                    async move { client.renew(request).await }
-                };
-                match self.insist(stay, || shared.call(call)).await {
-                    Ok(_) => renew_at = next(),
+                let renewal = RenewRequest { token: stay.token.clone() }.encoded();
+                match self.insist(stay, Insisted::Call(renewal)).await {
+                    Ok(_) => self.renew_within(stay, 0.9..1.1),
                     Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                     Err(_) => return Refusal::Forgotten,
                 }
@@ -187,10 +229,7 @@ impl Session<'_> {
             }
             let mut request = announcement(&stay.token, files);
             match self.announce(stay, &request).await {
-                Ok(()) => {
-                    renew_at = next();
-                    continue;
-                }
+                Ok(()) => continue,
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
                     let text = other.into_text();
@@ -209,8 +248,7 @@ impl Session<'_> {
 
     /// Tells the tracker of downloads; fails only when it will not have this peer any more.
     async fn tell(&mut self, stay: &Stay, news: fn(&Downloads) -> Option<AnnounceRequest>) -> Result<(), Refusal> {
-        let shared = self.shared;
-        match self.insist(stay, || shared.tell(news)).await {
+        match self.insist(stay, Insisted::Tell(news)).await {
             Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => Err(end),
             Err(other) => {
                 let text = other.into_text();
@@ -219,53 +257,58 @@ impl Session<'_> {
                 });
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
         }
     }
 
     async fn announce(&mut self, stay: &Stay, request: &AnnounceRequest) -> Result<(), Refusal> {
-        let shared = self.shared;
-        let call = |mut client: Client| {
-            let request = request.clone();
-            async move { client.announce(request).await }
-        };
-        self.insist(stay, || shared.call(call)).await.map(drop)
+        self.insist(stay, Insisted::Call(request.encoded())).await?;
+        // All that a fleet announces at once it would else renew at once.
+        self.renew_within(stay, 0.1..1.0);
+        Ok(())
     }
 
-    /// Makes a call that may be made twice until it is answered. The token stays good meanwhile: a
-    /// tracker that was away for less than a lease need not be told everything again.
-    async fn insist<T, F>(&mut self, stay: &Stay, call: impl Fn() -> F) -> Result<T, Refusal>
-    where
-        F: Future<Output = Result<T, Refusal>>,
-    {
+    /// Makes a call that may be made twice until it is answered, at one tracker after the other. The token stays good
+    /// meanwhile: a tracker that was away for less than a lease need not be told everything again, and one that shares
+    /// what it knows with the one before neither. What a busy tracker puts off is not what keeps the lease.
+    async fn insist(&mut self, stay: &Stay, call: Insisted) -> Result<Bytes, Refusal> {
+        let shared = self.shared;
         let mut retry = Retry::default();
         loop {
-            let reason = match call().await {
-                Err(Refusal::Away(reason)) => reason,
+            let answer = match &call {
+                Insisted::Call(call) => shared.caller.tell(call).await.map(|(_, reply)| reply),
+                Insisted::Tell(news) => shared.tell(*news).await.map(|()| Bytes::new()),
+            };
+            let is_busy = match answer {
+                Err(refusal @ (Refusal::Away(_) | Refusal::Busy(..))) => {
+                    self.pause(&mut retry, &refusal, Some(stay.lease)).await;
+                    matches!(refusal, Refusal::Busy(..))
+                }
                 answer => {
-                    if self.trouble == Some(Trouble::Away) && answer.is_ok() {
-                        self.trouble = None;
-                        say(format_args!("tracker {} is back", self.shared.config.tracker));
-                    }
                     if answer.is_ok() {
-                        self.shared.stand(|standing| standing.joined = true);
+                        self.trouble.take_if(|trouble| *trouble == Trouble::Away);
+                        shared.stand(|standing| standing.joined = true);
                     }
                     return answer;
                 }
             };
-            // One failure may be the old connection's alone.
-            if retry.tries > 0 {
-                self.shared.stand(|standing| standing.joined = false);
-                self.say_away(&reason);
+            let is_renewal = matches!(&call, Insisted::Call(call) if call.is::<RenewRequest>());
+            if is_busy && !is_renewal && Instant::now() >= self.renew_at {
+                let renewal = RenewRequest { token: stay.token.clone() }.encoded();
+                match shared.caller.tell(&renewal).await {
+                    Ok(_) => self.renew_within(stay, 0.9..1.1),
+                    Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return Err(end),
+                    // The call itself is tried again.
+                    Err(_) => {}
+                }
             }
-            sleep(retry.pause(Some(stay.lease))).await;
         }
     }
 
-    fn say_away(&mut self, reason: &str) {
-        let tracker = &self.shared.config.tracker;
-        let line = format!("tracker {tracker} is away ({reason}): serving all the same, trying again");
-        self.say_once(Trouble::Away, || line);
+    /// Puts the next renewal into a part of a third of the lease, where chance will have it.
+    fn renew_within(&mut self, stay: &Stay, part: Range<f64>) {
+        let part = part.start + (part.end - part.start) * chance();
+        self.renew_at = Instant::now() + (stay.lease / 3).mul_f64(part);
     }
 
     fn say_once(&mut self, trouble: Trouble, line: impl FnOnce() -> String) {
@@ -284,7 +327,7 @@ enum Work {
 }
 
 impl Work {
-    fn next(&mut self, config: &super::LinkConfig, room: usize) -> Vec<(SharePath, Option<Entry>)> {
+    fn next(&mut self, config: &LinkConfig, room: usize) -> Vec<(SharePath, Option<Entry>)> {
         let Self::Share(after) = self else { return Vec::new() };
         if room == 0 {
             return Vec::new();
@@ -320,43 +363,4 @@ async fn look_up(host: &Host) -> Result<IpAddr, Refusal> {
     }
     let mut found = tokio::net::lookup_host((host.bare(), 0)).await.map_err(|error| failed(error.to_string()))?;
     found.next().map(|address| address.ip()).ok_or_else(|| failed("its name is known without one".into()))
-}
-
-/// Pauses between tries: doubling, jittered, so that a fleet does not come back in step.
-#[derive(Default)]
-struct Retry {
-    tries: u32,
-}
-
-impl Retry {
-    fn pause(&mut self, lease: Option<Duration>) -> Duration {
-        let longest = lease.map_or(limits::RETRY_TIME_MAX, |lease| lease / 3);
-        let pause = limits::RETRY_TIME.saturating_mul(1 << self.tries.min(20)).min(longest);
-        self.tries += 1;
-        pause.mul_f64(jitter(0.5..1.0))
-    }
-}
-
-/// A number from `range`. Each `RandomState` has keys of its own, which is chance enough here.
-fn jitter(range: Range<f64>) -> f64 {
-    let chance = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-    range.start + (range.end - range.start) * chance
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_never_pass_a_third_of_the_lease() {
-        for lease in [None, Some(Duration::from_secs(1)), Some(Duration::from_secs(15))] {
-            let longest = lease.map_or(limits::RETRY_TIME_MAX, |lease| lease / 3);
-            let mut retry = Retry::default();
-            let pauses: Vec<_> = (0..100).map(|_| retry.pause(lease)).collect();
-            assert!(pauses[0] >= limits::RETRY_TIME / 2 && pauses[0] <= limits::RETRY_TIME);
-            assert!(pauses.iter().all(|pause| *pause <= longest));
-            assert!(pauses[99] >= longest / 2);
-            assert!(pauses.iter().any(|pause| *pause != pauses[99]), "jitter");
-        }
-    }
 }

@@ -1,0 +1,344 @@
+//! Calls to the trackers: where each goes, within what time, and to whom next.
+//!
+//! Requests and replies pass through tonic as bytes: one way of calling for all, and not one for each message, is 50 KB
+//! less of the binary, and a call is made again without being encoded again.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use prost::{
+    Message,
+    bytes::{Buf, BufMut, Bytes},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+
+use super::{address::TrackerAddress, chance, replies::Refusal, retry, turns::Turns};
+use crate::{codec, limits, proto, say};
+
+/// A request, and what belongs to it.
+pub(super) trait Call: Message + Sized {
+    type Reply: Message + Default;
+    const PATH: &'static str;
+    /// The longest reply that is read.
+    const REPLY_BYTES: usize = limits::REPLY_BYTES;
+
+    fn encoded(&self) -> Encoded {
+        Encoded { path: Self::PATH, body: self.encode_to_vec().into(), reply_bytes: Self::REPLY_BYTES }
+    }
+
+    fn reply(bytes: Bytes) -> Result<Self::Reply, Refusal> {
+        let reply = if codec::has_too_many_fields(&bytes) { None } else { Self::Reply::decode(bytes).ok() };
+        reply.ok_or_else(|| Refusal::Away("its answer makes no sense".into()))
+    }
+}
+
+impl Call for proto::JoinRequest {
+    type Reply = proto::JoinReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Join";
+}
+
+impl Call for proto::AnnounceRequest {
+    type Reply = proto::AnnounceReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Announce";
+}
+
+impl Call for proto::RenewRequest {
+    type Reply = proto::RenewReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Renew";
+}
+
+impl Call for proto::LeaveRequest {
+    type Reply = proto::LeaveReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Leave";
+}
+
+impl Call for proto::SearchRequest {
+    type Reply = proto::SearchReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Search";
+    const REPLY_BYTES: usize = limits::RPC_BYTES;
+}
+
+impl Call for proto::LocateRequest {
+    type Reply = proto::LocateReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Locate";
+    const REPLY_BYTES: usize = limits::LOCATE_BYTES;
+}
+
+/// A call, ready to be made, as often as need be.
+#[derive(Clone)]
+pub(super) struct Encoded {
+    path: &'static str,
+    body: Bytes,
+    reply_bytes: usize,
+}
+
+impl Encoded {
+    pub(super) fn is<C: Call>(&self) -> bool {
+        self.path == C::PATH
+    }
+}
+
+/// A reply as bytes, and the place of the tracker that gave it.
+pub(super) type Answer = Result<(usize, Bytes), Refusal>;
+
+/// Who may answer a question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// Any tracker.
+    Any,
+    /// The one in use.
+    Used,
+}
+
+/// Makes the calls; clones are handles to the same one.
+#[derive(Clone)]
+pub(super) struct Caller(Arc<Trackers>);
+
+struct Trackers {
+    /// How many there are.
+    number: usize,
+    state: Mutex<State>,
+    /// Another one is in use.
+    moved: Notify,
+}
+
+struct State {
+    turns: Turns,
+    /// To the one in use. Replaced after a failure, so that a connection that hangs is not used again.
+    channel: Option<Channel>,
+}
+
+impl Caller {
+    pub(super) fn new(trackers: Vec<TrackerAddress>) -> Self {
+        let number = trackers.len();
+        let state = Mutex::new(State { turns: Turns::new(trackers), channel: None });
+        Self(Arc::new(Trackers { number, state, moved: Notify::new() }))
+    }
+
+    /// How many trackers there are.
+    pub(super) fn number(&self) -> usize {
+        self.0.number
+    }
+
+    /// The place of the one in use.
+    pub(super) fn using(&self) -> usize {
+        self.state().turns.using()
+    }
+
+    pub(super) fn address(&self, at: usize) -> TrackerAddress {
+        self.state().turns.address(at).clone()
+    }
+
+    /// All of them, for a person.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.state().turns.all().map(TrackerAddress::to_string).collect()
+    }
+
+    /// Waits until another tracker is in use.
+    pub(super) async fn moved(&self) {
+        self.0.moved.notified().await;
+    }
+
+    /// Makes a call once, at the tracker in use. Where that is away, the next one is in use afterwards.
+    pub(super) async fn tell(&self, call: &Encoded) -> Answer {
+        self.attempt(self.using(), call).await
+    }
+
+    /// Asks what may be asked twice, and of any tracker or the one in use: a tracker that owes the answer for a while is
+    /// not waited for, the next is asked too; one that is busy is asked again when it said.
+    pub(super) async fn ask(self, call: Encoded, whom: Whom) -> Answer {
+        let order = match whom {
+            Whom::Any => self.state().turns.order(),
+            Whom::Used => vec![self.using()],
+        };
+        let deadline = Instant::now() + limits::RPC_TIME;
+        let (mut asked, mut next_at) = (0, Instant::now());
+        let mut running: Running = Vec::new();
+        let mut last = Refusal::Away("no answer in time".into());
+        let mut is_busy = false;
+        let answer = loop {
+            let answer = tokio::select! {
+                biased;
+                answer = first(&mut running) => answer,
+                () = sleep_until(next_at.min(deadline)) => {
+                    if Instant::now() >= deadline {
+                        break Err(last);
+                    }
+                    let (caller, call, at) = (self.clone(), call.clone(), order[asked % order.len()]);
+                    running.push(Box::pin(async move { caller.attempt(at, &call).await }));
+                    asked += 1;
+                    next_at = if asked < order.len() { Instant::now() + limits::ASK_NEXT_TIME } else { deadline };
+                    continue;
+                }
+            };
+            match answer {
+                Err(Refusal::Busy(hint, text)) => {
+                    next_at = Instant::now() + retry::hinted(hint, None, chance());
+                    is_busy = true;
+                    last = Refusal::Busy(hint, text);
+                }
+                Err(refusal @ Refusal::Away(_)) => {
+                    last = refusal;
+                    if asked < order.len() || is_busy {
+                        next_at = Instant::now();
+                    }
+                }
+                answer => break answer,
+            }
+            if running.is_empty() && next_at >= deadline {
+                break Err(last);
+            }
+        };
+        // Whether the tracker in use is slow or away is found out all the same.
+        for attempt in running {
+            tokio::spawn(attempt);
+        }
+        answer
+    }
+
+    /// Makes one call at one tracker, within its time.
+    async fn attempt(&self, at: usize, call: &Encoded) -> Answer {
+        let attempt = async {
+            let began = Instant::now();
+            let (channel, is_kept) = self.channel(at);
+            match unary(channel, call).await {
+                // A kept connection may have ended with a tracker that is back.
+                Err(Refusal::Away(_)) if is_kept && began.elapsed() < limits::ASK_NEXT_TIME => {
+                    self.state().channel = None;
+                    unary(self.channel(at).0, call).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = timeout(limits::RPC_TIME, attempt).await;
+        let answer = answer.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())));
+        let line = match &answer {
+            // A join says more.
+            Ok(_) => self.state().turns.answered(at).filter(|_| !call.is::<proto::JoinRequest>()),
+            Err(Refusal::Away(reason)) => self.leave(at, reason),
+            Err(_) => None,
+        };
+        if let Some(line) = line {
+            say(line);
+        }
+        answer.map(|reply| (at, reply))
+    }
+
+    /// One was away: if it is the one in use, its connection and its turn are over.
+    fn leave(&self, at: usize, reason: &str) -> Option<String> {
+        let State { turns, channel } = &mut *self.state();
+        let using = turns.using();
+        let line = turns.failed(at, reason);
+        if at == using {
+            *channel = None;
+        }
+        if turns.using() != using {
+            self.0.moved.notify_one();
+        }
+        line
+    }
+
+    /// A connection to a tracker, and whether it was there already. Only that to the one in use is kept.
+    fn channel(&self, at: usize) -> (Channel, bool) {
+        let State { turns, channel } = &mut *self.state();
+        if at != turns.using() {
+            return (self.connect(turns.address(at)), false);
+        }
+        let is_kept = channel.is_some();
+        (channel.get_or_insert_with(|| self.connect(turns.address(at))).clone(), is_kept)
+    }
+
+    /// Connects, and looks the tracker's name up, at the first call. Where there is no other tracker it sends no pings:
+    /// each call has its time, and a connection that has failed one is not used again.
+    fn connect(&self, tracker: &TrackerAddress) -> Channel {
+        let mut endpoint = tracker.endpoint().expect("parsed as an endpoint before");
+        endpoint = endpoint.tcp_nodelay(true).http2_max_header_list_size(limits::HEAD_BYTES as u32);
+        endpoint = match self.number() {
+            1 => endpoint.connect_timeout(limits::RPC_CONNECT_TIME),
+            _ => endpoint
+                .connect_timeout(limits::TRACKER_CONNECT_TIME)
+                .http2_keep_alive_interval(limits::TRACKER_PING_INTERVAL)
+                .keep_alive_timeout(limits::TRACKER_PING_TIME),
+        };
+        endpoint.connect_lazy()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Running = Vec<Pin<Box<dyn Future<Output = Answer> + Send>>>;
+
+/// The answer of the first attempt that has one, which is taken out; waits for ever where there is none.
+async fn first(running: &mut Running) -> Answer {
+    poll_fn(|context| {
+        for at in 0..running.len() {
+            if let Poll::Ready(answer) = running[at].as_mut().poll(context) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(answer);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn unary(channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
+    let mut client = Grpc::new(channel).max_decoding_message_size(call.reply_bytes);
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let path = PathAndQuery::from_static(call.path);
+    Ok(client.unary(Request::new(call.body.clone()), path, Plain).await?.into_inner())
+}
+
+/// Passes messages through as they are.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Codec for Plain {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Plain {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for Plain {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+}
