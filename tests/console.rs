@@ -61,6 +61,9 @@ fn a_bad_command_line_is_one_line_and_exit_code_2() {
         (&["p", "0", here, "--tracker", "h:1", "--tracker", "h:1"], "--tracker is given twice"),
         (&["p", "0", here, "--tracker", "nowhere"], "HOST:PORT"),
         (&["p", "0", here, "--tracker", "http://h:1"], "HOST:PORT"),
+        (&["p", "0", here, "--tracker", "h:1,"], "`` is no tracker: write HOST:PORT"),
+        (&["p", "0", here, "--tracker", "h:1,h"], "`h` is no tracker: write HOST:PORT"),
+        (&["p", "0", here, "--tracker", "h:1,i:1,h:1"], "h:1 is named twice"),
         (&["p", "0", here, "--bind", "localhost"], "--bind localhost"),
         (&["p", "0", here, "--advertise", "10.0.0.1:5000"], "no port"),
         (&["p", "0", here, "--zone", "a b"], "a zone is"),
@@ -91,7 +94,7 @@ fn help_and_version_go_to_stdout() {
 fn a_variable_stands_in_for_a_flag() {
     let folder = Folder::new();
     let mut command = peer_command(["p", "0"]);
-    command.arg(folder.path()).env("ENJAMBRE_ZONE", "a b");
+    command.arg(folder.path()).env("ENJAMBRE_ZONE", "a b").env("ENJAMBRE_TRACKER", "h:1,i:1");
     let Finished { code, err, .. } = run(command, "");
     assert_eq!(code, Some(2));
     assert!(err.contains("ENJAMBRE_ZONE a b"), "{err}");

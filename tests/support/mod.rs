@@ -194,15 +194,16 @@ pub fn tracker_by(command: Command) -> Process {
 }
 
 /// Starts a peer on a free loopback port and waits until it serves (not until it has joined).
-/// `args` come after the operands; a `--bind` among them takes the place of 127.0.0.1.
+/// `tracker` may be several, with commas between. `args` come after the operands; a `--bind` among them takes the place
+/// of 127.0.0.1.
 #[track_caller]
-pub fn peer(id: &str, folder: &Path, tracker: SocketAddr, args: &[&str]) -> Process {
+pub fn peer(id: &str, folder: &Path, tracker: impl ToString, args: &[&str]) -> Process {
     peer_on(id, 0, folder, tracker, args)
 }
 
 /// As [`peer`], on a port of the caller's choice.
 #[track_caller]
-pub fn peer_on(id: &str, port: u16, folder: &Path, tracker: SocketAddr, args: &[&str]) -> Process {
+pub fn peer_on(id: &str, port: u16, folder: &Path, tracker: impl ToString, args: &[&str]) -> Process {
     let mut command = peer_command([id, &port.to_string()]);
     command.arg(folder).args(["--tracker", &tracker.to_string()]);
     if !args.contains(&"--bind") {

@@ -187,7 +187,9 @@ impl Caller {
             };
             match answer {
                 Err(Refusal::Busy(hint, text)) => {
-                    next_at = Instant::now() + retry::hinted(hint, None, chance());
+                    let pause = retry::hinted(hint, None, chance());
+                    // Who says more than is ever waited says that it is in vain.
+                    next_at = if pause < hint { deadline } else { Instant::now() + pause };
                     is_busy = true;
                     last = Refusal::Busy(hint, text);
                 }

@@ -184,6 +184,8 @@ impl Session<'_> {
     async fn stay(&mut self, stay: &Stay) -> Refusal {
         let shared = self.shared;
         let Shared { config, news, .. } = shared;
+        // All of the share is announced, with what has changed before.
+        while !config.share.take_changes(limits::ANNOUNCE_FILES).is_empty() {}
         let mut work = Work::Share(None);
         let mut told = shared.caller.using();
         self.renew_within(stay, 0.1..1.0);
