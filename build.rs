@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?);
     fs::write(folder.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
+        // For tests: the peer's own calls are made in `peer::link::calls`.
         .build_client(env::var_os("CARGO_FEATURE_PEER").is_some())
         .build_server(env::var_os("CARGO_FEATURE_TRACKER").is_some())
         .build_transport(false)

@@ -330,7 +330,7 @@ fn a_lease_token_is_tried_at_the_next_tracker_which_is_told_the_share_again() {
     let (one, two) = (fake(), fake());
     let folder = Folder::new();
     folder.write("a", "a");
-    let peer = peer("p", folder.path(), format!("{},{}", one.1, two.1), &[]);
+    let peer = peer_of("p", folder.path(), &format!("{},{}", one.1, two.1), &[]);
     let ((used, _, stop), (other, address, _stop)) = match peer.wait_for_line(0, "it joins", |line| {
         line.text.starts_with("joined tracker").then(|| line.text.contains(&one.1.to_string()))
     }) {
@@ -353,7 +353,9 @@ fn a_token_that_is_too_long_is_no_answer() {
         let (fake, address, _stop) = Fake { token, ..Fake::default() }.serve();
         let folder = Folder::new();
         let peer = peer("p", folder.path(), address, &[]);
-        wait_for(PATIENCE, "it tries again", || fake.heard("join").len() == 2);
+        wait_for(PATIENCE, "it tries again", || fake.heard("join").len() == 3);
+        let away = format!("tracker {address} is away (its answer to a join makes no sense): ");
+        assert_eq!(peer.lines().iter().filter(|line| line.text.starts_with(&away)).count(), 1);
         assert!(!peer.lines().iter().any(|line| line.text.starts_with("joined")));
     }
 }

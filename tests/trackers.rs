@@ -34,13 +34,13 @@ impl Swarm {
         let folders = [Folder::new(), Folder::new()];
         folders[0].write("notes", "hello");
         folders[0].write("big", noise(1, 4 << 20));
-        let giver = peer("giver", folders[0].path(), &list, &[]);
+        let giver = peer_of("giver", folders[0].path(), &list, &[]);
         let at = joined(&giver);
         let (used, other) = if at == one.address { (one, two) } else { (two, one) };
         // With which tracker a peer begins depends on its id.
         let mut ids = (0..).map(|number| format!("seeker_{number}"));
         let mut seeker = wait_for_some(PATIENCE, "an id that begins with the same tracker", || {
-            let seeker = peer(&ids.next()?, folders[1].path(), &list, &["--download-limit", "1M"]);
+            let seeker = peer_of(&ids.next()?, folders[1].path(), &list, &["--download-limit", "1M"]);
             (joined(&seeker) == at).then_some(seeker)
         });
         wait_for(PATIENCE, "the files are found", || seeker.search("*").len() == 2);
@@ -152,7 +152,7 @@ fn without_any_tracker_all_are_tried_round_and_round_and_told_of_once() {
     let (one, two) = (address(), address());
     let folder = Folder::new();
     folder.write("notes", "hello");
-    let mut peer = peer("p", folder.path(), format!("{one},{two}"), &[]);
+    let mut peer = peer_of("p", folder.path(), &format!("{one},{two}"), &[]);
     peer.wait_for_line(0, "it says so", |line| line.text.starts_with("no tracker answers:").then_some(()));
     let answer = peer.ask("search notes");
     let error = answer.error().unwrap();

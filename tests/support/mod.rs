@@ -194,18 +194,28 @@ pub fn tracker_by(command: Command) -> Process {
 }
 
 /// Starts a peer on a free loopback port and waits until it serves (not until it has joined).
-/// `tracker` may be several, with commas between. `args` come after the operands; a `--bind` among them takes the place
-/// of 127.0.0.1.
+/// `args` come after the operands; a `--bind` among them takes the place of 127.0.0.1.
 #[track_caller]
-pub fn peer(id: &str, folder: &Path, tracker: impl ToString, args: &[&str]) -> Process {
+pub fn peer(id: &str, folder: &Path, tracker: SocketAddr, args: &[&str]) -> Process {
     peer_on(id, 0, folder, tracker, args)
 }
 
 /// As [`peer`], on a port of the caller's choice.
 #[track_caller]
-pub fn peer_on(id: &str, port: u16, folder: &Path, tracker: impl ToString, args: &[&str]) -> Process {
+pub fn peer_on(id: &str, port: u16, folder: &Path, tracker: SocketAddr, args: &[&str]) -> Process {
+    start_peer(id, port, folder, &tracker.to_string(), args)
+}
+
+/// As [`peer`], with several trackers, commas between.
+#[track_caller]
+pub fn peer_of(id: &str, folder: &Path, trackers: &str, args: &[&str]) -> Process {
+    start_peer(id, 0, folder, trackers, args)
+}
+
+#[track_caller]
+fn start_peer(id: &str, port: u16, folder: &Path, trackers: &str, args: &[&str]) -> Process {
     let mut command = peer_command([id, &port.to_string()]);
-    command.arg(folder).args(["--tracker", &tracker.to_string()]);
+    command.arg(folder).args(["--tracker", trackers]);
     if !args.contains(&"--bind") {
         command.args(["--bind", "127.0.0.1"]);
     }

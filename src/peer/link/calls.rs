@@ -228,30 +228,37 @@ impl Caller {
         };
         let answer = timeout(limits::RPC_TIME, attempt).await;
         let answer = answer.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())));
-        let line = match &answer {
-            // A join says more.
-            Ok(_) => self.state().turns.answered(at).filter(|_| !call.is::<proto::JoinRequest>()),
+        match &answer {
+            // Whether a join's answer is one, its caller finds out, and says more.
+            Ok(_) if !call.is::<proto::JoinRequest>() => {
+                let line = self.answered(at);
+                line.iter().for_each(say);
+            }
             Err(Refusal::Away(reason)) => self.leave(at, reason),
-            Err(_) => None,
-        };
-        if let Some(line) = line {
-            say(line);
+            _ => {}
         }
         answer.map(|reply| (at, reply))
     }
 
-    /// One was away: if it is the one in use, its connection and its turn are over.
-    fn leave(&self, at: usize, reason: &str) -> Option<String> {
-        let State { turns, channel } = &mut *self.state();
-        let using = turns.using();
-        let line = turns.failed(at, reason);
-        if at == using {
-            *channel = None;
-        }
-        if turns.using() != using {
+    /// One has answered; the line that says so where that is news.
+    pub(super) fn answered(&self, at: usize) -> Option<String> {
+        self.state().turns.answered(at)
+    }
+
+    /// One is away, or might as well be: if it is the one in use, its connection and its turn are over.
+    pub(super) fn leave(&self, at: usize, reason: &str) {
+        let (line, has_moved) = {
+            let State { turns, channel } = &mut *self.state();
+            let using = turns.using();
+            if at == using {
+                *channel = None;
+            }
+            (turns.failed(at, reason), turns.using() != using)
+        };
+        line.iter().for_each(say);
+        if has_moved {
             self.0.moved.notify_one();
         }
-        line
     }
 
     /// A connection to a tracker, and whether it was there already. Only that to the one in use is kept.

@@ -151,6 +151,24 @@ impl Located {
     }
 }
 
+/// What a peer that has joined is told.
+pub(super) struct Joined {
+    pub(super) token: Vec<u8>,
+    pub(super) lease: Duration,
+    pub(super) address: SocketAddr,
+}
+
+impl Joined {
+    /// None where a tracker says what none would.
+    pub(super) fn new(reply: proto::JoinReply) -> Option<Self> {
+        let lease = Duration::from_millis(reply.lease_millis.into());
+        let is_token = (1..=limits::TOKEN_BYTES).contains(&reply.token.len());
+        let is_sound = is_token && limits::LEASE_SECONDS.contains(&lease.as_secs());
+        let address = reply.address.parse().ok().filter(|_| is_sound)?;
+        Some(Self { token: reply.token, lease, address })
+    }
+}
+
 /// Why a call brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -304,6 +322,28 @@ mod tests {
         assert_eq!(addresses, ["10.0.0.1:5000", "[fd00::1]:5000"]);
         assert_eq!(located.sources[0].zone, Zone::default());
         assert!(located.sources[0].is_partial);
+    }
+
+    #[test]
+    fn a_token_is_of_bounded_length_and_a_lease_of_sensible_time() {
+        let is_believed = |token: usize, lease_millis, address: &str| {
+            let reply = proto::JoinReply { token: vec![7; token], lease_millis, address: address.into() };
+            Joined::new(reply).is_some_and(|joined| joined.token.len() == token)
+        };
+        for (token, millis, address) in
+            [(16, 15_000, "10.0.0.1:1"), (1, 1000, "[::1]:1"), (128, 3_600_999, "1.1.1.1:1")]
+        {
+            assert!(is_believed(token, millis, address));
+        }
+        for (token, millis, address) in [
+            (0, 1000, "1.1.1.1:1"),
+            (129, 1000, "1.1.1.1:1"),
+            (16, 999, "1.1.1.1:1"),
+            (16, u32::MAX, "1.1.1.1:1"),
+            (16, 1000, "h:1"),
+        ] {
+            assert!(!is_believed(token, millis, address), "{token} {millis} {address}");
+        }
     }
 
     fn busy(millis: u64, text: &str) -> Refusal {

@@ -27,7 +27,7 @@ impl Retry {
         match refusal {
             Refusal::Busy(hint, _) => hinted(*hint, lease, chance),
             // Another one is asked at once.
-            Refusal::Away(_) if self.away % trackers != 0 => Duration::ZERO,
+            Refusal::Away(_) if !self.away.is_multiple_of(trackers) => Duration::ZERO,
             _ => {
                 let pause = limits::RETRY_TIME.saturating_mul(1 << self.pauses.min(20)).min(longest);
                 self.pauses += 1;

@@ -10,7 +10,7 @@ use super::{
     calls::{Call, Encoded, Whom},
     chance,
     downloads::Downloads,
-    replies::Refusal,
+    replies::{Joined, Refusal},
     retry::Retry,
 };
 use crate::{
@@ -154,13 +154,12 @@ impl Session<'_> {
         let answer = self.shared.caller.tell(&request.encoded()).await;
         self.has_stray_join |= matches!(answer, Err(Refusal::Away(_))) && began.elapsed() > limits::ASK_NEXT_TIME;
         let (at, reply) = answer?;
-        let proto::JoinReply { token, lease_millis, address } = JoinRequest::reply(reply)?;
-        let lease = Duration::from_millis(lease_millis.into());
-        let (is_lease, is_token) =
-            (limits::LEASE_SECONDS.contains(&lease.as_secs()), (1..=limits::TOKEN_BYTES).contains(&token.len()));
-        let (true, true, Ok(address)) = (is_lease, is_token, address.parse::<std::net::SocketAddr>()) else {
-            return Err(Refusal::Away("its answer to a join makes no sense".into()));
+        let Some(Joined { token, lease, address }) = JoinRequest::reply(reply).ok().and_then(Joined::new) else {
+            let reason = "its answer to a join makes no sense";
+            self.shared.caller.leave(at, reason);
+            return Err(Refusal::Away(reason.into()));
         };
+        let _ = self.shared.caller.answered(at);
         say(format_args!(
             "joined tracker {} as {} ({address}), lease {} s",
             self.shared.caller.address(at),
