@@ -195,8 +195,10 @@ impl Caller {
                 }
                 Err(refusal @ Refusal::Away(_)) => {
                     last = refusal;
-                    if asked < order.len() || is_busy {
+                    if asked < order.len() {
                         next_at = Instant::now();
+                    } else if is_busy {
+                        next_at = Instant::now() + limits::RETRY_TIME;
                     }
                 }
                 answer => break answer,
