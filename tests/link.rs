@@ -382,6 +382,7 @@ fn peers_that_have_come_together_do_not_renew_together() {
     let folders: Vec<_> = (0..8).map(|_| Folder::new()).collect();
     let mut first = Vec::new();
     for (number, folder) in folders.iter().enumerate() {
+        folder.write("a", "a");
         let _peer = peer(&format!("p{number}"), folder.path(), address, &[]);
         wait_for(PATIENCE, "it renews", || fake.heard("renew").len() == number + 1);
         first.push(fake.heard("renew")[number].at - fake.heard("join")[number].at);
