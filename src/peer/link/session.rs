@@ -106,7 +106,10 @@ impl Session<'_> {
                 Refusal::Nameless(text) => self.say_once(Trouble::Refused, || {
                     format!("cannot join yet, {text}: serving all the same, trying again")
                 }),
-                Refusal::Taken(text) | Refusal::Never(text) | Refusal::Full(text) | Refusal::Busy(_, text) => self
+                Refusal::Busy(_, text) => self.say_once(Trouble::Refused, || {
+                    format!("the tracker is busy ({text}): serving all the same, trying again")
+                }),
+                Refusal::Taken(text) | Refusal::Never(text) | Refusal::Full(text) => self
                     .say_once(Trouble::Refused, || {
                         format!("the tracker refuses this peer ({text}): serving all the same, trying again")
                     }),
