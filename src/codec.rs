@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn many_empty_rows_are_refused_before_they_are_decoded_and_full_replies_are_not() {
         let rows = |number| {
-            SearchReply { found: vec![Found::default(); number], more: true, ..SearchReply::default() }.encode_to_vec()
+            SearchReply { found: vec![Found::default(); number], cursor: vec![1], ..SearchReply::default() }
+                .encode_to_vec()
         };
         for number in [0, 1, limits::SEARCH_RESULTS] {
             assert!(!has_too_many_fields(&rows(number)), "{number}");

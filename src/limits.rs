@@ -43,8 +43,24 @@ pub const FILES: usize = 12_000_000;
 pub const PATHS_BYTES: usize = 512 << 20;
 /// Live peers in one tracker.
 pub const PEERS: usize = 100_000;
-/// Rows in one search reply.
+/// Rows in one search reply that comes in the order of paths.
 pub const SEARCH_RESULTS: usize = 1000;
+/// Rows in one that comes best first: whoever reads on asks for more.
+pub const RANKED_ROWS: usize = 100;
+/// Versions among which these are the best: an index of parts finds all that begin with a text, or are
+/// it, before others, so that they decide only among those with equal rights.
+pub const SEARCH_CANDIDATES: usize = 250;
+/// Blocks of 32 paths that one search for a part looks into; the next reply goes on from there.
+pub const SEARCH_BLOCKS: usize = 500;
+/// If a pattern for whole paths may be in no more blocks than these, they are looked into, and the matches put in
+/// order. Otherwise all paths are gone through in order, and as many as these hold looked at, for one reply.
+pub const SEARCH_FEW_BLOCKS: usize = 128;
+/// Paths that are gone through for one reply.
+pub const SEARCH_NAMES: usize = 20_000;
+/// Files of peers that are gone, released in one step while nobody else can ask: half a millisecond.
+pub const TIDY_FILES: usize = 500;
+/// A cursor of a search: the longest path and a content fit.
+pub const CURSOR_BYTES: usize = 2 << 10;
 /// Sources of a row that a search says the places of, on demand.
 pub const ROW_PLACES: usize = 4;
 /// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
@@ -182,6 +198,8 @@ pub const TRACKER_PING_INTERVAL: Duration = Duration::from_millis(500);
 /// So long that question waits: with the interval, a tracker that hangs is left within 3 s. What is under way to it before,
 /// [`RPC_WINDOW_BYTES`], has arrived by then at 1 Mbit/s.
 pub const TRACKER_PING_TIME: Duration = Duration::from_secs(2);
+/// How long a peer goes on asking for more of a search that brings little.
+pub const SEARCH_TIME: Duration = Duration::from_secs(10);
 /// A locate's reply: [`NAMED`] of the longest paths and as many sources fit.
 pub const LOCATE_BYTES: usize = 256 << 10;
 /// The first pause before a failed call is tried again; each further one is twice as long.

@@ -137,7 +137,7 @@ async fn what_one_peer_announces_another_finds_and_locates() {
     let File { path, content, size } = file("d/Café 1.txt", "one");
     let source_ids = vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(reply.found, [Found { path, content: content.clone(), size, sources: 2, source_ids }]);
-    assert!(!reply.more);
+    assert!(reply.cursor.is_empty());
     assert_eq!(client.search("y", true).await.unwrap().found.len(), 1);
     for nothing in ["Y", "../y", "*", "y/"] {
         assert!(client.search(nothing, true).await.unwrap().found.is_empty(), "{nothing}");
@@ -165,23 +165,34 @@ async fn a_search_goes_on_behind_its_last_row_until_all_were_named_once() {
             client.announce(token, &added, &[]).await.unwrap();
         }
     }
-    let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
-    loop {
-        let request = SearchRequest { text: "logs/*".into(), after: after.clone(), ..SearchRequest::default() };
-        let reply = client.0.search(request).await.unwrap().into_inner();
-        seen.extend(reply.found.iter().map(|row| (row.path.clone(), row.content.clone())));
-        pages += 1;
-        let Some(last) = reply.found.last().filter(|_| reply.more) else { break };
-        after = Some(File { path: last.path.clone(), content: last.content.clone(), size: last.size });
-    }
+    let mut cursors = Vec::new();
+    let mut all = async |text: &str| {
+        let (mut seen, mut cursor, mut pages) = (Vec::new(), Vec::new(), 0);
+        loop {
+            let request = SearchRequest { text: text.into(), cursor, ..SearchRequest::default() };
+            let reply = client.0.search(request).await.unwrap().into_inner();
+            seen.extend(reply.found.into_iter().map(|row| (row.path, row.content)));
+            (cursor, pages) = (reply.cursor, pages + 1);
+            if cursor.is_empty() {
+                return (seen, pages);
+            }
+            cursors.push(cursor.clone());
+        }
+    };
     let mut expected: Vec<_> =
         paths.iter().flat_map(|path| ["one", "two"].map(|text| (path.clone(), file(path, text).content))).collect();
     expected.sort();
-    assert!(seen == expected, "{} rows", seen.len());
-    assert_eq!(pages, 5);
-    let after = Some(File { path: "../x".into(), ..File::default() });
-    let bad = SearchRequest { text: "x".into(), after, ..SearchRequest::default() };
-    refused(client.0.search(bad).await, Code::InvalidArgument, "after.path");
+    let (seen, pages) = all("logs/*").await;
+    assert!(seen == expected && pages == 5, "{} rows on {pages} pages", seen.len());
+    let (mut seen, pages) = all("gs/").await;
+    seen.sort();
+    assert!(seen == expected && pages == 46, "{} rows on {pages} pages", seen.len());
+    let (ordered, ranked) = (cursors[0].clone(), cursors[10].clone());
+    let long = [&ordered[..], &[b'x'; 2000]].concat();
+    for (text, cursor) in [("x*", ranked), ("x", ordered), ("x*", long), ("x", vec![0]), ("x", b"r\x09".to_vec())] {
+        let bad = SearchRequest { text: text.into(), cursor, ..SearchRequest::default() };
+        refused(client.0.search(bad).await, Code::InvalidArgument, "cursor");
+    }
 }
 
 #[tokio::test]
@@ -222,7 +233,8 @@ async fn a_search_says_where_its_rows_are_and_of_the_askers_zone_first() {
     }
     let request = SearchRequest { text: "own*".into(), places: true, ..SearchRequest::default() };
     let reply = client.0.search(request).await.unwrap().into_inner();
-    assert_eq!((reply.found.len(), reply.places.len(), reply.more), (limits::REPLY_PLACES, limits::REPLY_PLACES, true));
+    assert_eq!((reply.found.len(), reply.places.len()), (limits::REPLY_PLACES, limits::REPLY_PLACES));
+    assert!(!reply.cursor.is_empty());
 }
 
 #[tokio::test]
@@ -537,11 +549,11 @@ async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_tak
         let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&format!("short/{number:04}"), "1")).collect();
         client.announce_as(AnnounceRequest { token, added, ..AnnounceRequest::default() }).await.unwrap();
     }
-    let reply = client.search("short", false).await.unwrap();
-    assert!(reply.more && reply.found.len() > 100, "{}", reply.found.len());
+    let reply = client.search("short*", false).await.unwrap();
+    assert!(!reply.cursor.is_empty() && reply.found.len() > 100, "{}", reply.found.len());
     assert!(reply.found.is_sorted_by_key(|found| &found.path) && reply.found[7].path == "short/0007");
     assert!(reply.found.iter().all(|found| found.source_ids == ids));
-    assert!(!client.search("short/000", false).await.unwrap().more);
+    assert!(client.search("short/000*", false).await.unwrap().cursor.is_empty());
 
     let token = client.join("a", 1).await.unwrap().token;
     let part = "é".repeat(125);
@@ -549,9 +561,9 @@ async fn the_largest_announce_fits_and_a_reply_is_never_longer_than_a_client_tak
     let added = (0..limits::ANNOUNCE_FILES).map(|number| file(&path(number), "2")).collect::<Vec<_>>();
     assert_eq!(added[0].path.len(), limits::PATH_BYTES - 1);
     client.announce_as(AnnounceRequest { token, added, ..AnnounceRequest::default() }).await.unwrap();
-    let reply = client.search("É", false).await.unwrap();
-    assert_eq!((reply.found.len(), reply.more), (limits::SEARCH_RESULTS, false));
-    assert!(client.search("*", false).await.unwrap().more);
+    let reply = client.search("*É*", false).await.unwrap();
+    assert_eq!((reply.found.len(), reply.cursor.len()), (limits::SEARCH_RESULTS, 0));
+    assert!(!client.search("*", false).await.unwrap().cursor.is_empty());
 }
 
 #[tokio::test]

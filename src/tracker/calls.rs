@@ -16,7 +16,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
     metrics::Metrics,
-    registry::{Ask, Changes, Content, Figures, Identity, Join, Joined, Key, Refusal, Registry, Row, Source, Token},
+    registry::{
+        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Key, Page, Refusal, Registry, Source, Token,
+    },
     search::Pattern,
 };
 use crate::{
@@ -84,9 +86,12 @@ impl Calls {
         (registry, now)
     }
 
-    /// Forgets the dead; says after what time there may be more of them.
+    /// Forgets the dead, and does a step of what they leave to be done; says after what time there may be more.
     pub(super) fn expire(&self) -> Duration {
-        let (registry, now) = self.registry();
+        let (mut registry, now) = self.registry();
+        if registry.tidy(limits::TIDY_FILES) {
+            return Duration::ZERO;
+        }
         // A lease that is granted from now on cannot end sooner than a lease from now.
         registry.next_expiry().map_or(self.config.lease, |next| next.duration_since(now))
     }
@@ -202,21 +207,25 @@ impl Calls {
         if request.text.is_empty() || request.text.len() > limits::PATH_BYTES {
             return Err(invalid("text", format_args!("1 to {} bytes", limits::PATH_BYTES)));
         }
-        let after = match &request.after {
-            Some(file) => Some((parse("after.path", &file.path)?, content("after", &file.content, file.size)?)),
-            None => None,
+        let pattern = Pattern::new(&request.text);
+        let cursor = match &request.cursor[..] {
+            [] => None,
+            bytes => {
+                let cursor = Cursor::from_bytes(bytes).filter(|_| bytes.len() <= limits::CURSOR_BYTES);
+                let cursor = cursor.filter(|cursor| request.exact || cursor.is_for(&pattern));
+                Some(cursor.ok_or_else(|| invalid("cursor", "the one of the reply before, for the same text"))?)
+            }
         };
         let zone = parse("zone", &request.zone)?;
         let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(random()));
         let (registry, _) = self.registry();
         let near = request.places.then_some(|content| registry.near(content, &zone, is_local, dice));
         if !request.exact {
-            let mut pattern = Pattern::new(&request.text);
-            return Ok(search_reply(registry.search(&mut pattern, after.as_ref(), is_local), near));
+            return Ok(search_reply(registry.search(&pattern, cursor.as_ref(), is_local), near));
         }
         // What is no path names nothing, and that is no error: people type such things.
         let Ok(path) = request.text.parse::<SharePath>() else { return Ok(proto::SearchReply::default()) };
-        Ok(search_reply(registry.search_exact(&path, after.as_ref(), is_local), near))
+        Ok(search_reply(registry.search_exact(&path, cursor.as_ref(), is_local), near))
     }
 
     pub(super) fn locate(&self, from: IpAddr, request: &proto::LocateRequest) -> Result<proto::LocateReply, Refused> {
@@ -234,7 +243,7 @@ impl Calls {
             None => registry.locate(&ask),
         };
         Ok(proto::LocateReply {
-            paths: located.paths.into_iter().map(SharePath::to_string).collect(),
+            paths: located.paths,
             sources: (located.sources.into_iter())
                 .map(|source| proto::Source {
                     peer_id: source.id.to_string(),
@@ -264,25 +273,22 @@ fn content(entry: impl Display, id: &[u8], size: u64) -> Result<Content, Refused
     Ok(Content { id, size })
 }
 
-/// As many rows as a reply may have, and as its message may have bytes; and where to fetch them from, if
+/// As many of a page's rows as the reply's message may have bytes and places; and where to fetch them from, if
 /// `near` says that.
-fn search_reply<'a>(
-    rows: impl Iterator<Item = Row<'a>>,
-    near: Option<impl Fn(Content) -> Vec<Source<'a>>>,
-) -> proto::SearchReply {
+fn search_reply<'a>(page: Page<'a>, near: Option<impl Fn(Content) -> Vec<Source<'a>>>) -> proto::SearchReply {
     /// A field's tag and length, at most.
     const FIELD_BYTES: usize = 8;
     let mut reply = proto::SearchReply::default();
     let mut placed = BTreeSet::new();
-    let mut bytes = FIELD_BYTES;
-    for row in rows {
+    let mut bytes = limits::CURSOR_BYTES + FIELD_BYTES;
+    for row in &page.rows {
         let near = near.as_ref().map(|near| near(row.content));
         let source_ids = match &near {
             Some(near) => near.iter().map(|source| source.id.to_string()).collect(),
-            None => row.source_ids.into_iter().map(ToString::to_string).collect(),
+            None => row.source_ids.iter().map(ToString::to_string).collect(),
         };
         let found = proto::Found {
-            path: row.path.to_string(),
+            path: row.path.clone(),
             content: row.content.id.bytes().to_vec(),
             size: row.content.size,
             sources: u32::try_from(row.sources).unwrap_or(u32::MAX),
@@ -299,14 +305,13 @@ fn search_reply<'a>(
             bytes += place.encoded_len() + FIELD_BYTES;
             places.push(place);
         }
-        let is_full = reply.found.len() == limits::SEARCH_RESULTS || placed.len() > limits::REPLY_PLACES;
-        if is_full || bytes > limits::RPC_BYTES {
-            reply.more = true;
+        if placed.len() > limits::REPLY_PLACES || bytes > limits::RPC_BYTES {
             break;
         }
         reply.found.push(found);
         reply.places.extend(places);
     }
+    reply.cursor = page.after(reply.found.len()).map(|cursor| cursor.to_bytes()).unwrap_or_default();
     reply
 }
 

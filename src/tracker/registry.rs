@@ -6,9 +6,14 @@
 mod dice;
 mod files;
 mod leases;
+mod lists;
 mod locate;
+mod names;
 mod refusal;
+mod search;
+mod shards;
 mod slab;
+mod sorted;
 mod swarms;
 #[cfg(test)]
 mod tests;
@@ -23,7 +28,7 @@ use std::{
 #[cfg(test)]
 pub(super) use self::dice::Dice;
 use self::{
-    files::{Files, Held, Name},
+    files::{Files, Inventory},
     leases::Leases,
     slab::{Handle, Slab},
     swarms::Swarms,
@@ -31,9 +36,9 @@ use self::{
 pub use self::{
     locate::{Ask, Located, Source},
     refusal::Refusal,
+    search::{Cursor, Page, Row},
     token::{Key, Token},
 };
-use super::search::Pattern;
 use crate::{
     content::ContentId,
     limits,
@@ -99,19 +104,6 @@ pub struct Changes {
     pub stopped: Vec<ContentId>,
 }
 
-/// One path with one content.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// The path.
-    pub path: &'a SharePath,
-    /// The content.
-    pub content: Content,
-    /// How many peers hold the content, under whatever path.
-    pub sources: usize,
-    /// Their ids, ordered; the first [`limits::NAMED`].
-    pub source_ids: Vec<&'a PeerId>,
-}
-
 /// How much there is of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
@@ -137,7 +129,7 @@ struct Peer {
     incarnation: u64,
     /// From where it was reported dead since its last renewal, at most [`limits::SUSPECTED_BY`] origins.
     reported_by: Vec<IpAddr>,
-    files: BTreeMap<Handle<Name>, Handle<Held>>,
+    files: Handle<Inventory>,
 }
 
 impl Peer {
@@ -225,8 +217,9 @@ impl Registry {
             None => {}
         }
         let incarnation = at_least.max(self.next_incarnation);
-        let (reported_by, files) = (Vec::new(), BTreeMap::new());
+        let (reported_by, files) = (Vec::new(), Handle::FIRST);
         let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, incarnation, reported_by, files });
+        self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);
         self.leases.insert(peer, now + self.lease);
         Ok(Joined { incarnation, took_over: is_live })
@@ -238,21 +231,24 @@ impl Registry {
     /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
     pub fn announce(&mut self, now: Instant, token: Token<'_>, changes: &Changes) -> Result<(), Refusal> {
         let peer = self.holder(token)?;
+        let files = self.peers[peer].files;
+        // Whoever comes and goes leaves no more behind than it brings.
+        self.files.tidy(changes.added.len());
         let mut news: BTreeMap<&SharePath, Option<Content>> = BTreeMap::new();
         news.extend(changes.removed.iter().map(|path| (path, None)));
         news.extend(changes.added.iter().map(|(path, content)| (path, Some(*content))));
         self.check(peer, &news, changes)?;
         let mut lost = BTreeSet::new();
         for (path, content) in news {
-            lost.extend(self.set(peer, path, content));
+            lost.extend(self.files.set(files, path, content));
         }
         for content in lost {
-            if !self.files.holds(&self.peers, peer, content) {
+            if !self.files.holds(files, content) {
                 self.swarms.lost(peer, content.id);
             }
         }
         for (_, content) in &changes.added {
-            if self.swarms.is_downloading(peer, content.id) && self.files.holds(&self.peers, peer, *content) {
+            if self.swarms.is_downloading(peer, content.id) && self.files.holds(files, *content) {
                 self.swarms.became_whole(peer, *content);
             }
         }
@@ -261,7 +257,7 @@ impl Registry {
             self.swarms.stop(peer, *id);
         }
         for content in &changes.downloading {
-            if !self.files.holds(&self.peers, peer, *content) {
+            if !self.files.holds(files, *content) {
                 self.swarms.begin(&self.peers, peer, *content);
             }
         }
@@ -312,53 +308,16 @@ impl Registry {
         Figures {
             peers: self.peers.len(),
             holdings: self.files.pairs(),
-            paths: self.files.paths(),
+            paths: self.files.names().len(),
             contents: self.files.contents(),
             downloads: self.swarms.downloads(),
         }
     }
 
-    /// Files whose path the pattern means, ordered by path and content, those behind `after` only. Peers
-    /// on loopback count, and are named, only if the asker is there too.
-    pub fn search<'a>(
-        &'a self,
-        pattern: &'a mut Pattern,
-        after: Option<&'a (SharePath, Content)>,
-        asker_is_local: bool,
-    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
-        let names = self.files.names_from(after.map(|(path, _)| path));
-        let names = names.filter(|(path, _)| pattern.matches(path.as_str()));
-        names.flat_map(move |(path, name)| self.rows(path, name, after, asker_is_local))
-    }
-
-    /// The files with exactly this path, ordered by content; otherwise as [`search`](Self::search).
-    pub fn search_exact<'a>(
-        &'a self,
-        path: &'a SharePath,
-        after: Option<&'a (SharePath, Content)>,
-        asker_is_local: bool,
-    ) -> impl Iterator<Item = Row<'a>> + use<'a> {
-        self.files.name(path).into_iter().flat_map(move |name| self.rows(path, name, after, asker_is_local))
-    }
-
-    fn rows<'a>(
-        &'a self,
-        path: &'a SharePath,
-        name: Handle<Name>,
-        after: Option<&'a (SharePath, Content)>,
-        asker_is_local: bool,
-    ) -> impl Iterator<Item = Row<'a>> {
-        let is_behind = move |held: &&Held| after.is_none_or(|(last, content)| (path, held.content) > (last, *content));
-        let versions = self.files.versions(name).filter(is_behind);
-        versions.filter(move |held| held.sources(asker_is_local) > 0).map(move |held| {
-            let sources = held.holders().map(|peer| &self.peers[peer]).filter(|peer| peer.is_for(asker_is_local));
-            Row {
-                path,
-                content: held.content,
-                sources: held.sources(asker_is_local),
-                source_ids: sources.take(limits::NAMED).map(|peer| &peer.id).collect(),
-            }
-        })
+    /// Releases so many files of peers that are gone, or does as much to keep the memory tight; nobody hears of
+    /// those peers meanwhile. Whether there is more to do: the caller asks again until there is not.
+    pub fn tidy(&mut self, files: usize) -> bool {
+        self.files.tidy(files)
     }
 
     /// The peer whose current token this is.
@@ -379,19 +338,19 @@ impl Registry {
         news: &BTreeMap<&SharePath, Option<Content>>,
         changes: &Changes,
     ) -> Result<(), Refusal> {
-        let files = &self.peers[peer].files;
+        let files = self.peers[peer].files;
         let mut sizes = HashMap::new();
         let (mut added, mut removed, mut new_bytes) = (0, 0, 0);
         for (path, content) in news {
-            let name = self.files.name(path);
-            let is_held = name.is_some_and(|name| files.contains_key(&name));
+            let name = self.files.names().find(path.as_str());
+            let is_held = name.is_some_and(|name| self.files.has(files, name));
             let Some(content) = content else {
                 removed += usize::from(is_held);
                 continue;
             };
             // What keeps a liar from being many sources of one content, each of another size.
             if *sizes.entry(content.id).or_insert(content.size) != content.size
-                || self.files.holds_other_size(&self.peers, peer, *content)
+                || self.files.holds_other_size(files, *content)
             {
                 return Err(Refusal::TwoSizes(content.id));
             }
@@ -400,19 +359,19 @@ impl Registry {
         }
         for content in &changes.downloading {
             if *sizes.entry(content.id).or_insert(content.size) != content.size
-                || self.files.holds_other_size(&self.peers, peer, *content)
+                || self.files.holds_other_size(files, *content)
             {
                 return Err(Refusal::TwoSizes(content.id));
             }
         }
         self.check_downloads(peer, changes)?;
-        if added > 0 && files.len() + added - removed > self.room.files_per_peer {
+        if added > 0 && self.files.len_of(files) + added - removed > self.room.files_per_peer {
             return Err(Refusal::FilesPerPeer);
         }
         if added > 0 && self.files.pairs() + added - removed > self.room.files {
             return Err(Refusal::Files);
         }
-        if new_bytes > 0 && self.files.path_bytes() + new_bytes > self.room.paths_bytes {
+        if new_bytes > 0 && self.files.names().bytes() + new_bytes > self.room.paths_bytes {
             return Err(Refusal::PathsBytes);
         }
         Ok(())
@@ -436,24 +395,6 @@ impl Registry {
         Ok(())
     }
 
-    /// Makes `content` what a peer has under a path; what it no longer has there.
-    fn set(&mut self, peer: Handle<Peer>, path: &SharePath, content: Option<Content>) -> Option<Content> {
-        let old = self.files.name(path).and_then(|name| Some((name, *self.peers[peer].files.get(&name)?)));
-        let lost = old.map(|(_, held)| self.files.content(held));
-        if lost == content {
-            return None;
-        }
-        if let Some((name, held)) = old {
-            self.files.release(&self.peers, peer, name, held);
-            self.peers[peer].files.remove(&name);
-        }
-        if let Some(content) = content {
-            let (name, held) = self.files.hold(&self.peers, peer, path, content);
-            self.peers[peer].files.insert(name, held);
-        }
-        lost
-    }
-
     /// Renews a lease. Allocates nothing: see [`Leases`].
     fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
         self.leases.renew(peer, now + self.lease);
@@ -465,7 +406,7 @@ impl Registry {
     pub(super) fn check_invariants(&self) {
         assert!(self.peers.len() == self.by_id.len() && self.leases.len() == self.by_id.len());
         assert!(self.peers.len() <= self.room.peers && self.files.pairs() <= self.room.files);
-        assert!(self.files.path_bytes() <= self.room.paths_bytes && self.swarms.downloads() <= self.room.downloads);
+        assert!(self.files.names().bytes() <= self.room.paths_bytes && self.swarms.downloads() <= self.room.downloads);
         for (id, &peer) in &self.by_id {
             let entry = &self.peers[peer];
             assert!(entry.id == *id && self.swarms.downloads_of(peer) <= self.room.downloads_per_peer);
@@ -473,16 +414,13 @@ impl Registry {
             assert!(origins.len() == entry.reported_by.len() && origins.len() <= limits::SUSPECTED_BY);
         }
         self.leases.check_invariants();
-        self.swarms.check_invariants(|peer, content| self.files.holds(&self.peers, peer, content));
+        self.swarms.check_invariants(|peer, content| self.files.holds(self.peers[peer].files, content));
     }
 
     fn remove(&mut self, peer: Handle<Peer>) -> Peer {
         self.swarms.leave(peer);
-        let files = std::mem::take(&mut self.peers[peer].files);
-        for (name, held) in files {
-            self.files.release(&self.peers, peer, name, held);
-        }
         let entry = self.peers.remove(peer);
+        self.files.close(entry.files);
         self.leases.remove(peer);
         self.by_id.remove(&entry.id);
         self.next_incarnation = self.next_incarnation.max(entry.incarnation.saturating_add(1));

@@ -8,34 +8,123 @@ pub struct Pattern {
     /// Folded.
     text: String,
     is_glob: bool,
-    /// The path under test, folded; kept so that a scan allocates once.
-    path: String,
 }
+
+/// How well a path fits a text that is part of it, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Rank {
+    /// It is the text.
+    Path,
+    /// Its last part is.
+    FileName,
+    /// It begins with the text, or its last part does.
+    Prefix,
+    /// Any other.
+    Part,
+}
+
+impl Rank {
+    pub(super) const ALL: [Self; 4] = [Self::Path, Self::FileName, Self::Prefix, Self::Part];
+}
+
+/// What stands before and behind a whole path where [`Pattern::literals`] and [`Pattern::sign`] look for it.
+/// No path holds a control character.
+pub(super) const END: char = '\0';
+/// What marks the beginning of a file's name, where that is looked for.
+pub(super) const FILE: char = '\u{1}';
 
 impl Pattern {
     /// The pattern that this text means.
     pub fn new(text: &str) -> Self {
-        let mut folded = String::with_capacity(text.len());
-        fold_into(&mut folded, text);
-        Self { text: folded, is_glob: text.contains(['*', '?']), path: String::new() }
+        Self { text: folded(text), is_glob: text.contains(['*', '?']) }
+    }
+
+    /// Whether it is for the whole of a path.
+    pub fn is_whole(&self) -> bool {
+        self.is_glob
+    }
+
+    /// Whether it is so short that too much begins with it.
+    pub(super) fn is_letter(&self) -> bool {
+        self.text.chars().nth(1).is_none()
     }
 
     /// Whether a path is meant.
-    pub fn matches(&mut self, path: &str) -> bool {
-        self.path.clear();
-        fold_into(&mut self.path, path);
-        if self.is_glob { glob(&self.text, &self.path) } else { self.path.contains(&self.text) }
+    pub fn matches(&self, path: &str) -> bool {
+        self.matches_folded(&folded(path))
+    }
+
+    /// Whether a path is meant, that is folded already.
+    pub(super) fn matches_folded(&self, path: &str) -> bool {
+        if self.is_glob { glob(&self.text, path) } else { path.contains(&self.text) }
+    }
+
+    /// Whether there can be a path that is meant: none holds a control character.
+    pub(super) fn can_match(&self) -> bool {
+        !self.text.contains(char::is_control)
+    }
+
+    /// How well a path fits, folded, that the text is part of.
+    pub(super) fn rank(&self, path: &str) -> Rank {
+        let file_name = path.rsplit('/').next().unwrap_or_default();
+        if path == self.text {
+            Rank::Path
+        } else if file_name == self.text {
+            Rank::FileName
+        } else if path.starts_with(&self.text) || file_name.starts_with(&self.text) {
+            Rank::Prefix
+        } else {
+            Rank::Part
+        }
+    }
+
+    /// What every path of a rank holds, folded, with an [`END`] and a `/` before it and an [`END`] behind; none, if
+    /// there can be no such path, or if it is too much to be looked for before the rest.
+    pub(super) fn sign(&self, rank: Rank) -> Option<String> {
+        let text = &self.text;
+        match rank {
+            Rank::Path => Some(format!("{END}/{text}{END}")),
+            Rank::FileName => (!text.contains('/')).then(|| format!("/{text}{END}")),
+            Rank::Prefix => (!self.is_letter()).then(|| format!("/{text}")),
+            Rank::Part => Some(text.clone()),
+        }
+    }
+
+    /// Of [`Rank::Prefix`], what a path holds one of in that form, if an [`FILE`] stands before its file's name.
+    pub(super) fn beginnings(&self) -> [String; 2] {
+        [format!("{END}/{}", self.text), format!("{FILE}{}", self.text)]
+    }
+
+    /// What every path holds that is meant, in that form.
+    pub(super) fn literals(&self) -> Vec<String> {
+        if self.is_glob {
+            let whole = format!("{END}/{}{END}", self.text);
+            whole.split(['*', '?']).map(str::to_owned).collect()
+        } else {
+            vec![self.text.clone()]
+        }
     }
 }
 
+/// A text with its capitals made small.
+pub(super) fn folded(text: &str) -> String {
+    let mut folded = Vec::with_capacity(text.len());
+    fold_into(&mut folded, text);
+    String::from_utf8(folded).unwrap_or_default()
+}
+
 /// Appends `text` with its capitals made small, one character for one, so that `?` stays one.
-fn fold_into(folded: &mut String, text: &str) {
-    if text.is_ascii() {
+pub(super) fn fold_into(folded: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    loop {
+        let plain = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
         let start = folded.len();
-        folded.push_str(text);
+        folded.extend_from_slice(&rest.as_bytes()[..plain]);
         folded[start..].make_ascii_lowercase();
-    } else {
-        folded.extend(text.chars().map(fold));
+        let mut chars = rest[plain..].chars();
+        let Some(c) = chars.next() else { return };
+        folded.extend_from_slice(fold(c).encode_utf8(&mut [0; 4]).as_bytes());
+        rest = chars.as_str();
     }
 }
 
@@ -43,6 +132,8 @@ fn fold(c: char) -> char {
     match c {
         // Greek has two small sigmas for one capital.
         'ς' => 'σ',
+        // No script in here has capitals, and to look Chinese ones up takes time.
+        '\u{2e80}'..='\u{a63f}' => c,
         // Only `İ` becomes two characters, of which the first is the letter.
         c => c.to_lowercase().next().unwrap_or(c),
     }
@@ -123,9 +214,37 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_used_again_and_again() {
-        let mut pattern = Pattern::new("b*");
-        assert!(pattern.matches("bc") && !pattern.matches("ab") && pattern.matches("b"));
+    fn every_letter_is_folded_as_unicode_says() {
+        for c in (char::MIN..=char::MAX).filter(|c| *c != 'ς') {
+            assert_eq!(Some(fold(c)), c.to_lowercase().next());
+            assert_eq!(folded(&format!("A{c}B{c}")), format!("a{}b{}", fold(c), fold(c)));
+        }
+    }
+
+    #[test]
+    fn what_fits_best_comes_first() {
+        for (path, rank) in [
+            ("notes", Rank::Path),
+            ("d/notes", Rank::FileName),
+            ("notes.txt", Rank::Prefix),
+            ("notes/d/x", Rank::Prefix),
+            ("d/notes.txt", Rank::Prefix),
+            ("d/notes/x", Rank::Part),
+            ("d/my-notes", Rank::Part),
+        ] {
+            let pattern = Pattern::new("NOTES");
+            assert_eq!(pattern.rank(path), rank, "{path}");
+            assert!(format!("{END}/{path}{END}").contains(&pattern.sign(rank).unwrap()), "{path}");
+        }
+        assert!(Rank::ALL.is_sorted());
+        assert_eq!(Pattern::new("d/x").sign(Rank::FileName), None);
+    }
+
+    #[test]
+    fn what_is_meant_holds_all_literals() {
+        assert_eq!(Pattern::new("Log").literals(), ["log"]);
+        assert_eq!(Pattern::new("A/*b?C").literals(), ["\0/a/", "b", "c\0"]);
+        assert_eq!(Pattern::new("*").literals(), ["\0/", "\0"]);
     }
 
     /// The obvious definition, exponential and all.

@@ -1,8 +1,13 @@
 //! The tracker on the wire: the server, and the protocol's calls.
 
-use std::{io, net::TcpListener, sync::Arc, time::Instant};
+use std::{
+    io,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{sync::oneshot, task::yield_now, time::sleep};
 use tonic::{
     Code, Request, Response, Status,
     transport::server::{Connected, Server},
@@ -94,7 +99,11 @@ pub async fn serve(
     };
     let sweeping = async {
         loop {
-            sleep(calls.expire()).await;
+            match calls.expire() {
+                // There is more to do at once, but others come first.
+                Duration::ZERO => yield_now().await,
+                pause => sleep(pause).await,
+            }
         }
     };
     tokio::select! {

@@ -127,7 +127,7 @@ fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wanted, String> 
     let page = link.page(what, None).map_err(|error| error.to_string())?;
     match &page.found[..] {
         [] => Err(format!("nothing matches {what} now")),
-        [first, ..] if !page.more && page.found.iter().all(|row| row.path == first.path) => {
+        [first, ..] if !page.has_more() && page.found.iter().all(|row| row.path == first.path) => {
             Ok(Wanted::Content(one_content(first.path.as_str(), &page.found)?, Some(first.path.clone())))
         }
         _ if has_target => Err(format!("{what} matches several files: they cannot all go to one path, leave it out")),

@@ -44,7 +44,7 @@ impl Console {
                 break;
             }
             let link = &self.link;
-            if let Err(error) = matches.advance(|after| link.page(pattern, after)) {
+            if let Err(error) = matches.advance(|after| link.page(pattern, Some(after))) {
                 self.fail(format_args!("more files match {pattern}, and what they are is not known: {error}"));
                 break;
             }
@@ -155,7 +155,7 @@ struct Matches {
 
 impl Matches {
     fn new(page: Page) -> Self {
-        Self { more: page.more, page }
+        Self { more: page.has_more(), page }
     }
 
     /// The paths of the page, and where their sources are. The last one waits for the next page, which may
@@ -174,9 +174,9 @@ impl Matches {
     }
 
     /// Goes on to the next page.
-    fn advance(&mut self, ask: impl FnOnce(Option<&Found>) -> Result<Page, LinkError>) -> Result<(), LinkError> {
-        let next = ask(self.page.found.last())?;
-        self.more = next.more;
+    fn advance(&mut self, ask: impl FnOnce(&Page) -> Result<Page, LinkError>) -> Result<(), LinkError> {
+        let next = ask(&self.page)?;
+        self.more = next.has_more();
         // A path with very many contents is an error that needs not name all of them.
         let rows = &mut self.page.found;
         if rows.len() > limits::NAMED && next.found.last().is_some_and(|row| row.path == rows[0].path) {
@@ -188,6 +188,7 @@ impl Matches {
         let wanted: BTreeSet<&PeerId> = self.page.found.iter().flat_map(|row| &row.source_ids).collect();
         self.page.places.retain(|place| wanted.contains(&place.peer));
         self.page.places.extend(next.places);
+        self.page.cursor = next.cursor;
         Ok(())
     }
 }

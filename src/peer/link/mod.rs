@@ -163,37 +163,55 @@ impl Link {
         Ok(link)
     }
 
-    /// Files whose path matches `text`, as [`proto::SearchRequest`] says, ordered by path; with
-    /// `exact`, the one path that equals it. And whether there are more.
+    /// The first [`limits::SEARCH_RESULTS`] files whose path matches `text`, as [`proto::SearchRequest`] says;
+    /// with `exact`, the one path that equals it. And whether there are more.
     ///
     /// # Errors
     /// When no tracker can be asked.
     pub fn search(&self, text: &str, exact: bool) -> Result<(Vec<Found>, bool), LinkError> {
-        let request = SearchRequest { text: text.to_owned(), exact, ..SearchRequest::default() };
-        let (reply, _) = self.ask(&request)?;
-        let SearchPage { found, more } = SearchPage::from(reply);
-        Ok((found, more))
+        let deadline = Instant::now() + limits::SEARCH_TIME;
+        let mut request = SearchRequest { text: text.to_owned(), exact, ..SearchRequest::default() };
+        let mut all = Vec::new();
+        loop {
+            let (reply, _) = self.ask(&request)?;
+            let SearchPage { found, cursor } = SearchPage::from(reply);
+            all.extend(found);
+            let is_over = all.len() > limits::SEARCH_RESULTS;
+            all.truncate(limits::SEARCH_RESULTS);
+            if is_over || cursor.is_empty() || all.len() == limits::SEARCH_RESULTS || Instant::now() > deadline {
+                return Ok((all, is_over || !cursor.is_empty()));
+            }
+            request.cursor = cursor;
+        }
     }
 
-    /// Files whose path matches `text`, behind `after`, and where to fetch them from.
+    /// Files whose path matches `text`, behind those of `after`, and where to fetch them from; at least one, unless
+    /// there is none.
     ///
     /// # Errors
-    /// When no tracker can be asked.
-    pub fn page(&self, text: &str, after: Option<&Found>) -> Result<Page, LinkError> {
-        let file = |row: &Found| proto::File {
-            path: row.path.to_string(),
-            content: row.content.bytes().to_vec(),
-            size: row.size,
-        };
-        let request = SearchRequest {
+    /// When no tracker can be asked, or none names one in [`limits::SEARCH_TIME`].
+    pub fn page(&self, text: &str, after: Option<&Page>) -> Result<Page, LinkError> {
+        let deadline = Instant::now() + limits::SEARCH_TIME;
+        let mut request = SearchRequest {
             text: text.to_owned(),
-            after: after.map(file),
+            cursor: after.map(|page| page.cursor.clone()).unwrap_or_default(),
             places: true,
             zone: self.shared.config.zone.as_str().to_owned(),
             ..SearchRequest::default()
         };
-        let (reply, is_local) = self.ask(&request)?;
-        Ok(Page::new(reply, after, is_local))
+        let last = after.and_then(|page| page.found.last());
+        loop {
+            let (reply, is_local) = self.ask(&request)?;
+            let page = Page::new(reply, last, is_local);
+            if !page.found.is_empty() || !page.has_more() {
+                return Ok(page);
+            }
+            if Instant::now() > deadline {
+                let reason = "it goes on searching for too long".into();
+                return Err(LinkError::Away { trackers: self.shared.caller.addresses(), reason });
+            }
+            request.cursor = page.cursor;
+        }
     }
 
     /// The names and whole sources of a content. Addresses that nobody should be made to dial are

@@ -66,7 +66,8 @@ pub struct Place {
 /// A search's reply.
 pub(super) struct SearchPage {
     pub(super) found: Vec<Found>,
-    pub(super) more: bool,
+    /// What asks for more; empty at the end.
+    pub(super) cursor: Vec<u8>,
 }
 
 /// A part of what a pattern matches, and where it is.
@@ -76,26 +77,36 @@ pub struct Page {
     pub found: Vec<Found>,
     /// Where the sources are that the rows name. Addresses that nobody should be made to dial are left out.
     pub places: Vec<Place>,
-    /// There are more behind these.
-    pub more: bool,
+    /// What the tracker goes on by.
+    pub(in crate::peer) cursor: Vec<u8>,
 }
 
 impl Page {
-    /// What a tracker says comes behind `after`. Whatever it says, following pages come to an end or go on in order.
+    /// Whether there are more behind these.
+    pub fn has_more(&self) -> bool {
+        !self.cursor.is_empty()
+    }
+
+    /// What a tracker says comes behind `after`. Whatever it says, following pages come to an end or go on in
+    /// order, or are without rows.
     pub(super) fn new(reply: proto::SearchReply, after: Option<&Found>, tracker_is_local: bool) -> Self {
+        let had_rows = !reply.found.is_empty();
         let place = |place: &proto::Place| {
             let address = dialable(&place.address, tracker_is_local)?;
             Some(Place { peer: place.peer_id.parse().ok()?, address, zone: place.zone.parse().unwrap_or_default() })
         };
         let places = reply.places.iter().take(limits::REPLY_PLACES).filter_map(place).collect();
-        let SearchPage { mut found, more } = reply.into();
+        let SearchPage { mut found, mut cursor } = reply.into();
         let mut last = after.map(Found::key);
         found.retain(|row| {
             let is_behind = last.as_ref().is_none_or(|last| *last < row.key());
             last = Some(row.key()).filter(|_| is_behind).or(last.take());
             is_behind
         });
-        Self { more: more && !found.is_empty(), found, places }
+        if had_rows && found.is_empty() {
+            cursor.clear();
+        }
+        Self { cursor, found, places }
     }
 }
 
@@ -114,9 +125,9 @@ fn dialable(address: &str, tracker_is_local: bool) -> Option<SocketAddr> {
 
 impl From<proto::SearchReply> for SearchPage {
     fn from(reply: proto::SearchReply) -> Self {
-        let more = reply.more || reply.found.len() > limits::SEARCH_RESULTS;
         let rows = reply.found.into_iter().take(limits::SEARCH_RESULTS);
-        Self { found: rows.filter_map(found).collect(), more }
+        let cursor = Some(reply.cursor).filter(|cursor| cursor.len() <= limits::CURSOR_BYTES);
+        Self { found: rows.filter_map(found).collect(), cursor: cursor.unwrap_or_default() }
     }
 }
 
@@ -269,8 +280,9 @@ mod tests {
             row("a", &[7; 32], u64::MAX),
         ];
         rows.extend(vec![good; 2 * limits::SEARCH_RESULTS]);
-        let page = SearchPage::from(proto::SearchReply { found: rows, ..proto::SearchReply::default() });
-        assert!(page.more);
+        let cursor = vec![1; limits::CURSOR_BYTES + 1];
+        let page = SearchPage::from(proto::SearchReply { found: rows, cursor, ..proto::SearchReply::default() });
+        assert!(page.cursor.is_empty(), "no tracker makes us send so much");
         assert_eq!(page.found.len(), limits::SEARCH_RESULTS - 5);
         assert_eq!(page.found[0].source_ids, ["peer_1".parse().unwrap()]);
         assert_eq!(page.found[0].sources, 1);
@@ -280,9 +292,9 @@ mod tests {
     fn pages_go_on_in_order_or_end_whatever_the_tracker_says() {
         let page = |rows: &[(&str, u64)], after: Option<&Found>| {
             let found = rows.iter().map(|(path, size)| row(path, &[7; 32], *size)).collect();
-            let reply = proto::SearchReply { found, more: true, ..proto::SearchReply::default() };
-            let Page { found, more, .. } = Page::new(reply, after, false);
-            (found.iter().map(|row| (row.path.to_string(), row.size)).collect::<Vec<_>>(), more)
+            let reply = proto::SearchReply { found, cursor: vec![1], ..proto::SearchReply::default() };
+            let page = Page::new(reply, after, false);
+            (page.found.iter().map(|row| (row.path.to_string(), row.size)).collect::<Vec<_>>(), page.has_more())
         };
         let named =
             |rows: &[(&str, u64)]| rows.iter().map(|(path, size)| ((*path).to_owned(), *size)).collect::<Vec<_>>();
@@ -291,7 +303,7 @@ mod tests {
         let last = found(row("b", &[7; 32], 2)).unwrap();
         assert_eq!(page(&rows, Some(&last)), (named(&[("c", 0)]), true));
         assert_eq!(page(&rows[..4], Some(&last)), (Vec::new(), false), "the same page for ever");
-        assert_eq!(page(&[], None), (Vec::new(), false));
+        assert_eq!(page(&[], None), (Vec::new(), true), "rows may follow");
     }
 
     #[test]

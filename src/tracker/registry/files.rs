@@ -1,183 +1,453 @@
-//! What the peers hold: names, contents, and who holds which, in handles of four bytes.
+//! What the peers hold, in handles of four bytes: what each path names, who holds which content, and of
+//! each peer all that it holds.
+//!
+//! One path with one content is a *version*. A holding is a version in its peer's inventory, and that in
+//! the version's holders: eight bytes, and the slack of two vectors.
+//!
+//! Who is gone is in no answer any more, but what it held is released by and by: until then its
+//! inventory is among the holders, and passed over.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Bound,
+    collections::{BTreeSet, VecDeque},
+    hash::{BuildHasher, RandomState},
 };
 
 use super::{
     Content, Peer,
+    lists::{List, Lists},
+    names::{Name, Names},
+    shards::Shards,
     slab::{Handle, Slab},
+    sorted::Sorted,
 };
 use crate::{content::ContentId, name::SharePath};
 
-/// A path that some peer offers.
-pub(super) struct Name {
-    path: SharePath,
-    /// What it names, ordered by content, each as often as there are peers that say so.
-    versions: Tally<Held>,
+/// All that one peer holds.
+pub(super) struct Inventory {
+    /// Whose it is; nobody's, if that peer is gone.
+    peer: Option<Handle<Peer>>,
+    is_local: bool,
+    /// By their names' handles.
+    versions: Sorted<Version>,
+    len: usize,
+}
+
+/// One path with one content.
+pub(super) struct Version {
+    name: Handle<Name>,
+    held: Handle<Held>,
+    /// By handle.
+    holders: List<Inventory>,
+    /// Its neighbours among the versions of the same content.
+    next: Option<Handle<Self>>,
+    before: Option<Handle<Self>>,
 }
 
 /// A content that some peer holds.
 pub(super) struct Held {
-    pub(super) content: Content,
-    /// Ordered by peer id, each peer as often as it has paths for this content.
-    holders: Tally<Peer>,
-    /// How many of the holders are on loopback.
-    local: usize,
+    content: Content,
+    /// Its versions: the first of a chain, since the empty file may have a million.
+    first: Handle<Version>,
+    /// With two versions or more: who holds it at all.
+    tally: Option<Handle<Tally>>,
+    /// The next one with the same id and another size, that a liar claims.
+    other_size: Option<Handle<Self>>,
 }
 
-impl Held {
-    /// How many sources an asker is told of; those on loopback only if it is there itself.
-    pub(super) fn sources(&self, asker_is_local: bool) -> usize {
-        self.holders.0.len() - if asker_is_local { 0 } else { self.local }
-    }
-
-    /// The peers that hold it, ordered by id.
-    pub(super) fn holders(&self) -> impl Iterator<Item = Handle<Peer>> {
-        self.holders.0.iter().map(|&(peer, _)| peer)
-    }
-}
+/// Inventories by handle, each with the number of its versions of one content.
+type Tally = Vec<(Handle<Inventory>, u32)>;
 
 pub(super) struct Files {
-    names: Slab<Name>,
-    by_path: BTreeMap<SharePath, Handle<Name>>,
+    names: Names,
+    versions: Slab<Version>,
     contents: Slab<Held>,
-    by_content: BTreeMap<Content, Handle<Held>>,
-    /// The names of each content, ordered; apart, since the empty file may have a million. Never
-    /// `None`: that only marks where a content's names begin.
-    names_of: BTreeSet<(Handle<Held>, Option<SharePath>)>,
-    /// Bytes in all distinct paths.
-    path_bytes: usize,
-    /// Pairs of peer and path.
+    /// The first of each id's.
+    by_id: Shards<Held>,
+    tallies: Slab<Tally>,
+    versions_of: Lists<Version>,
+    lists: Lists<Inventory>,
+    inventories: Slab<Inventory>,
+    /// Those on loopback.
+    local: BTreeSet<Handle<Inventory>>,
+    /// Those of peers that are gone, to be emptied.
+    gone: VecDeque<Handle<Inventory>>,
+    /// Pairs of peer and path, without those that are gone.
     held: usize,
+    hasher: RandomState,
+}
+
+/// Who holds something.
+#[derive(Clone, Copy)]
+pub(super) struct Holders<'a> {
+    files: &'a Files,
+    list: HoldersList<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum HoldersList<'a> {
+    Once(&'a [Handle<Inventory>]),
+    Often(&'a [(Handle<Inventory>, u32)]),
+}
+
+impl<'a> Holders<'a> {
+    /// How many there are, with those that are gone.
+    pub(super) fn len(self) -> usize {
+        match self.list {
+            HoldersList::Once(list) => list.len(),
+            HoldersList::Often(list) => list.len(),
+        }
+    }
+
+    fn inventory(self, at: usize) -> Handle<Inventory> {
+        match self.list {
+            HoldersList::Once(list) => list[at],
+            HoldersList::Often(list) => list[at].0,
+        }
+    }
+
+    /// One of them, unless it is gone.
+    pub(super) fn get(self, at: usize) -> Option<Handle<Peer>> {
+        self.files.inventories[self.inventory(at)].peer
+    }
+
+    /// All of them.
+    pub(super) fn iter(self) -> impl Iterator<Item = Handle<Peer>> + use<'a> {
+        (0..self.len()).filter_map(move |at| self.get(at))
+    }
+
+    fn has(self, inventory: Handle<Inventory>) -> bool {
+        match self.list {
+            HoldersList::Once(list) => list.binary_search(&inventory).is_ok(),
+            HoldersList::Often(list) => list.binary_search_by_key(&inventory, |&(other, _)| other).is_ok(),
+        }
+    }
+
+    /// How many an asker is told of: of those on loopback only if it is there itself.
+    pub(super) fn sources(self, asker_is_local: bool) -> usize {
+        let Files { inventories, local, gone, .. } = self.files;
+        let hidden = gone.len() + if asker_is_local { 0 } else { local.len() };
+        if hidden == 0 {
+            return self.len();
+        }
+        // To look for each of a few hidden ones costs less than to look at each of many holders.
+        if hidden < self.len() / 8 {
+            let local = local.iter().filter(|_| !asker_is_local);
+            return self.len() - gone.iter().chain(local).filter(|inventory| self.has(**inventory)).count();
+        }
+        let is_source = |inventory: &Inventory| inventory.peer.is_some() && (asker_is_local || !inventory.is_local);
+        (0..self.len()).filter(|at| is_source(&inventories[self.inventory(*at)])).count()
+    }
 }
 
 impl Files {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            names: Slab::new(),
-            by_path: BTreeMap::new(),
+            names: Names::new(),
+            versions: Slab::new(),
             contents: Slab::new(),
-            by_content: BTreeMap::new(),
-            names_of: BTreeSet::new(),
-            path_bytes: 0,
+            by_id: Shards::new(),
+            tallies: Slab::new(),
+            versions_of: Lists::new(),
+            lists: Lists::new(),
+            inventories: Slab::new(),
+            local: BTreeSet::new(),
+            gone: VecDeque::new(),
             held: 0,
+            hasher: RandomState::new(),
         }
     }
 
-    /// Notes that a peer has this content under this path. It must not have another there.
-    pub(super) fn hold(
+    /// Begins an inventory.
+    pub(super) fn open(&mut self, peer: Handle<Peer>, is_local: bool) -> Handle<Inventory> {
+        let inventory =
+            self.inventories.insert(Inventory { peer: Some(peer), is_local, versions: Sorted::new(), len: 0 });
+        if is_local {
+            self.local.insert(inventory);
+        }
+        inventory
+    }
+
+    /// Hides all that a peer holds, at once; [`tidy`](Self::tidy) releases it.
+    pub(super) fn close(&mut self, inventory: Handle<Inventory>) {
+        let entry = &mut self.inventories[inventory];
+        entry.peer = None;
+        self.held -= entry.len;
+        self.local.remove(&inventory);
+        self.gone.push_back(inventory);
+    }
+
+    /// Releases so many files of those that are gone, or does as much to keep the memory tight. Whether
+    /// there is more to do.
+    pub(super) fn tidy(&mut self, count: usize) -> bool {
+        for left in (0..count).rev() {
+            let Some(&inventory) = self.gone.front() else { return self.names.tidy(left) };
+            match self.inventories[inventory].versions.pop() {
+                Some(version) => self.release(inventory, version),
+                None => {
+                    self.inventories.remove(inventory);
+                    self.gone.pop_front();
+                    if self.gone.is_empty() {
+                        self.gone = VecDeque::new();
+                    }
+                }
+            }
+        }
+        !self.gone.is_empty() || self.names.tidy(0)
+    }
+
+    /// Makes `content` what a peer has under a path; what it no longer has there.
+    pub(super) fn set(
         &mut self,
-        peers: &Slab<Peer>,
-        peer: Handle<Peer>,
+        inventory: Handle<Inventory>,
         path: &SharePath,
-        content: Content,
-    ) -> (Handle<Name>, Handle<Held>) {
-        let name = *self.by_path.entry(path.clone()).or_insert_with(|| {
-            self.path_bytes += path.as_str().len();
-            self.names.insert(Name { path: path.clone(), versions: Tally::new() })
-        });
-        let held = *(self.by_content.entry(content))
-            .or_insert_with(|| self.contents.insert(Held { content, holders: Tally::new(), local: 0 }));
-        if self.names[name].versions.add(held, |held| &self.contents[held].content) {
-            self.names_of.insert((held, Some(self.names[name].path.clone())));
+        content: Option<Content>,
+    ) -> Option<Content> {
+        let name = self.names.find(path.as_str());
+        let old = name.and_then(|name| self.inventories[inventory].version_of(&self.versions, name));
+        let lost = old.map(|version| self.contents[self.versions[version].held].content);
+        if lost == content {
+            return None;
         }
-        if self.contents[held].holders.add(peer, |peer| &peers[peer].id) && peers[peer].is_local() {
-            self.contents[held].local += 1;
+        // First the new: where the old was all that a name or a content had, it stays.
+        if let Some(content) = content {
+            let name = name.unwrap_or_else(|| self.names.insert(path.as_str()));
+            if let Some(old) = old {
+                self.drop_from_inventory(inventory, old);
+            }
+            self.hold(inventory, name, content);
+        } else if let Some(old) = old {
+            self.drop_from_inventory(inventory, old);
         }
+        if let Some(old) = old {
+            self.release(inventory, old);
+        }
+        lost
+    }
+
+    fn hold(&mut self, inventory: Handle<Inventory>, name: Handle<Name>, content: Content) {
+        let version = self.version(name, content);
+        let Version { holders, held, .. } = &mut self.versions[version];
+        if let Err(at) = self.lists.get(holders).binary_search(&inventory) {
+            self.lists.insert(holders, at, inventory);
+        }
+        if let Some(tally) = self.contents[*held].tally {
+            let tally = &mut self.tallies[tally];
+            match tally.binary_search_by_key(&inventory, |&(other, _)| other) {
+                Ok(at) => tally[at].1 += 1,
+                Err(at) => tally.insert(at, (inventory, 1)),
+            }
+        }
+        let entry = &mut self.inventories[inventory];
+        entry.versions.insert(version, |other| self.versions[other].name.cmp(&name));
+        entry.len += 1;
         self.held += 1;
-        (name, held)
     }
 
-    /// Takes back what [`hold`](Self::hold) noted.
-    pub(super) fn release(&mut self, peers: &Slab<Peer>, peer: Handle<Peer>, name: Handle<Name>, held: Handle<Held>) {
+    fn drop_from_inventory(&mut self, inventory: Handle<Inventory>, version: Handle<Version>) {
+        let name = self.versions[version].name;
+        let entry = &mut self.inventories[inventory];
+        entry.versions.remove(|other| self.versions[other].name.cmp(&name));
+        entry.len -= 1;
         self.held -= 1;
-        let Name { path, versions } = &mut self.names[name];
-        if versions.remove(held, |held| &self.contents[held].content) {
-            let no_more = versions.0.is_empty();
-            let path = path.clone();
-            if no_more {
-                self.path_bytes -= path.as_str().len();
-                self.by_path.remove(&path);
-                self.names.remove(name);
-            }
-            self.names_of.remove(&(held, Some(path)));
+    }
+
+    /// Takes an inventory from a version's holders, and forgets what nobody holds any more.
+    fn release(&mut self, inventory: Handle<Inventory>, version: Handle<Version>) {
+        let Version { holders, held, .. } = &mut self.versions[version];
+        if let Ok(at) = self.lists.get(holders).binary_search(&inventory) {
+            self.lists.remove(holders, at);
         }
-        let Held { content, holders, local } = &mut self.contents[held];
-        if holders.remove(peer, |peer| &peers[peer].id) {
-            *local -= usize::from(peers[peer].is_local());
-            if holders.0.is_empty() {
-                self.by_content.remove(content);
-                self.contents.remove(held);
+        if let Some(tally) = self.contents[*held].tally {
+            let tally = &mut self.tallies[tally];
+            if let Ok(at) = tally.binary_search_by_key(&inventory, |&(other, _)| other) {
+                tally[at].1 -= 1;
+                if tally[at].1 == 0 {
+                    tally.remove(at);
+                }
             }
+        }
+        if self.versions[version].holders.len() == 0 {
+            self.forget(version);
         }
     }
 
-    /// Every path from this one on, in order.
-    pub(super) fn names_from(&self, first: Option<&SharePath>) -> impl Iterator<Item = (&SharePath, Handle<Name>)> {
-        let first = first.map_or(Bound::Unbounded, Bound::Included);
-        self.by_path.range::<SharePath, _>((first, Bound::Unbounded)).map(|(path, &name)| (path, name))
+    /// The version of a name with a content; a new one, if there is none.
+    fn version(&mut self, name: Handle<Name>, content: Content) -> Handle<Version> {
+        let at = match self.place_of(name, content) {
+            Ok(version) => return version,
+            Err(at) => at,
+        };
+        let version = Version { name, held: Handle::FIRST, holders: List::EMPTY, next: None, before: None };
+        let version = self.versions.insert(version);
+        let held = match self.held(content) {
+            Some(held) => {
+                let first = self.contents[held].first;
+                self.contents[held].tally.get_or_insert_with(|| {
+                    let holders = self.lists.get(&self.versions[first].holders);
+                    self.tallies.insert(holders.iter().map(|inventory| (*inventory, 1)).collect())
+                });
+                self.versions[first].before = Some(version);
+                self.versions[version].next = Some(first);
+                self.contents[held].first = version;
+                held
+            }
+            None => self.add_content(content, version),
+        };
+        self.versions[version].held = held;
+        self.versions_of.insert(&mut self.names[name].versions, at, version);
+        version
     }
 
-    pub(super) fn name(&self, path: &SharePath) -> Option<Handle<Name>> {
-        self.by_path.get(path).copied()
+    /// The version of a name with a content; if there is none, where it would stand.
+    fn place_of(&self, name: Handle<Name>, content: Content) -> Result<Handle<Version>, usize> {
+        let versions = self.versions(name);
+        let at = versions.binary_search_by(|version| self.content(*version).cmp(&content));
+        at.map(|at| versions[at])
+    }
+
+    /// Forgets a version that nobody holds.
+    fn forget(&mut self, version: Handle<Version>) {
+        let name = self.versions[version].name;
+        if let Ok(at) = self.versions(name).binary_search_by(|other| self.content(*other).cmp(&self.content(version))) {
+            self.versions_of.remove(&mut self.names[name].versions, at);
+        }
+        if self.names[name].versions.len() == 0 {
+            self.names.remove(name);
+        }
+        let Version { held, next, before, .. } = self.versions.remove(version);
+        if let Some(next) = next {
+            self.versions[next].before = before;
+        }
+        match (before, next) {
+            (Some(before), _) => self.versions[before].next = next,
+            (None, Some(next)) => self.contents[held].first = next,
+            (None, None) => return self.remove_content(held),
+        }
+        let only = self.contents[held].first;
+        if self.versions[only].next.is_none()
+            && let Some(tally) = self.contents[held].tally.take()
+        {
+            self.tallies.remove(tally);
+        }
+    }
+
+    fn add_content(&mut self, content: Content, first: Handle<Version>) -> Handle<Held> {
+        let others = self.sizes(content.id).next();
+        let held = self.contents.insert(Held { content, first, tally: None, other_size: None });
+        match others {
+            Some(other) => {
+                let next = self.contents[other].other_size.replace(held);
+                self.contents[held].other_size = next;
+            }
+            None => {
+                let hash_of = |held| self.hasher.hash_one(self.contents[held].content.id);
+                self.by_id.insert(self.hasher.hash_one(content.id), held, hash_of);
+            }
+        }
+        held
+    }
+
+    fn remove_content(&mut self, held: Handle<Held>) {
+        let Held { content, other_size, .. } = self.contents[held];
+        let hash = self.hasher.hash_one(content.id);
+        let before = self.sizes(content.id).take_while(|other| *other != held).last();
+        match (before, other_size) {
+            (Some(before), _) => self.contents[before].other_size = other_size,
+            (None, Some(other)) => self.by_id.replace(hash, held, other),
+            (None, None) => {
+                let hash_of = |held| self.hasher.hash_one(self.contents[held].content.id);
+                self.by_id.remove(hash, held, hash_of);
+            }
+        }
+        self.contents.remove(held);
+    }
+
+    /// All paths.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// What a path names, ordered by content.
-    pub(super) fn versions(&self, name: Handle<Name>) -> impl Iterator<Item = &Held> {
-        self.names[name].versions.0.iter().map(|&(held, _)| &self.contents[held])
+    pub(super) fn versions(&self, name: Handle<Name>) -> &[Handle<Version>] {
+        self.versions_of.get(&self.names[name].versions)
+    }
+
+    /// The content of a version.
+    pub(super) fn content(&self, version: Handle<Version>) -> Content {
+        self.contents[self.versions[version].held].content
+    }
+
+    /// How many hold a version's content, under whatever path; none, if the path itself has only those that
+    /// the asker is not told of.
+    pub(super) fn sources(&self, version: Handle<Version>, asker_is_local: bool) -> usize {
+        let Version { held, holders, .. } = &self.versions[version];
+        let own = HoldersList::Once(self.lists.get(holders));
+        let own = Holders { files: self, list: own }.sources(asker_is_local);
+        if own == 0 || self.contents[*held].tally.is_none() { own } else { self.holders(*held).sources(asker_is_local) }
     }
 
     /// The contents with this id: one, and one for each size that a liar claims for it.
-    pub(super) fn sizes(&self, id: ContentId) -> impl Iterator<Item = (Handle<Held>, &Held)> {
-        let sizes = self.by_content.range(Content { id, size: 0 }..=Content { id, size: u64::MAX });
-        sizes.map(|(_, &held)| (held, &self.contents[held]))
-    }
-
-    /// The names of a content, ordered.
-    pub(super) fn names_of(&self, held: Handle<Held>) -> impl Iterator<Item = &SharePath> {
-        let from = self.names_of.range((held, None)..);
-        from.take_while(move |(other, _)| *other == held).filter_map(|(_, path)| path.as_ref())
-    }
-
-    /// Whether a peer holds the content of this id under another size.
-    pub(super) fn holds_other_size(&self, peers: &Slab<Peer>, peer: Handle<Peer>, content: Content) -> bool {
-        let mut others = self.sizes(content.id).filter(|(_, held)| held.content != content);
-        others.any(|(_, held)| held.holders.find(peer, |peer| &peers[peer].id).is_ok())
-    }
-
-    /// The peers that hold a content, ordered by id; beside each, under how many paths.
-    pub(super) fn holders(&self, content: Content) -> &[(Handle<Peer>, u32)] {
-        self.by_content.get(&content).map_or(&[], |&held| &self.contents[held].holders.0)
-    }
-
-    /// Whether a peer holds a content.
-    pub(super) fn holds(&self, peers: &Slab<Peer>, peer: Handle<Peer>, content: Content) -> bool {
-        let held = self.by_content.get(&content);
-        held.is_some_and(|&held| self.contents[held].holders.find(peer, |peer| &peers[peer].id).is_ok())
-    }
-
-    pub(super) fn content(&self, held: Handle<Held>) -> Content {
-        self.contents[held].content
-    }
-
-    /// Distinct paths.
-    pub(super) fn paths(&self) -> usize {
-        self.by_path.len()
-    }
-
-    /// Distinct contents.
-    pub(super) fn contents(&self) -> usize {
-        self.by_content.len()
-    }
-
-    pub(super) fn path_bytes(&self) -> usize {
-        self.path_bytes
+    pub(super) fn sizes(&self, id: ContentId) -> impl Iterator<Item = Handle<Held>> {
+        let first = self.by_id.find(self.hasher.hash_one(id), |held| self.contents[held].content.id == id);
+        std::iter::successors(first, |held| self.contents[*held].other_size)
     }
 
     pub(super) fn held(&self, content: Content) -> Option<Handle<Held>> {
-        self.by_content.get(&content).copied()
+        self.sizes(content.id).find(|held| self.contents[*held].content == content)
+    }
+
+    /// A content by its handle.
+    pub(super) fn content_of(&self, held: Handle<Held>) -> Content {
+        self.contents[held].content
+    }
+
+    /// The peers that hold a content.
+    pub(super) fn holders(&self, held: Handle<Held>) -> Holders<'_> {
+        let Held { first, tally, .. } = self.contents[held];
+        let list = match tally {
+            Some(tally) => HoldersList::Often(&self.tallies[tally]),
+            None => HoldersList::Once(self.lists.get(&self.versions[first].holders)),
+        };
+        Holders { files: self, list }
+    }
+
+    /// The peers that hold the content of a version.
+    pub(super) fn holders_of(&self, version: Handle<Version>) -> Holders<'_> {
+        self.holders(self.versions[version].held)
+    }
+
+    /// Paths of a content that an asker is told of.
+    pub(super) fn paths(&self, held: Handle<Held>, asker_is_local: bool) -> impl Iterator<Item = String> {
+        let first = Some(self.contents[held].first);
+        let versions = std::iter::successors(first, |version| self.versions[*version].next);
+        let told = versions.filter(move |version| self.sources(*version, asker_is_local) > 0);
+        told.map(|version| self.names.path(self.versions[version].name))
+    }
+
+    /// Whether a peer has a path.
+    pub(super) fn has(&self, inventory: Handle<Inventory>, name: Handle<Name>) -> bool {
+        self.inventories[inventory].version_of(&self.versions, name).is_some()
+    }
+
+    /// Whether a peer holds a content.
+    pub(super) fn holds(&self, inventory: Handle<Inventory>, content: Content) -> bool {
+        self.held(content).is_some_and(|held| self.holders(held).has(inventory))
+    }
+
+    /// Whether a peer holds the content of this id under another size.
+    pub(super) fn holds_other_size(&self, inventory: Handle<Inventory>, content: Content) -> bool {
+        let mut others = self.sizes(content.id).filter(|held| self.contents[*held].content != content);
+        others.any(|held| self.holders(held).has(inventory))
+    }
+
+    /// Files of one peer.
+    pub(super) fn len_of(&self, inventory: Handle<Inventory>) -> usize {
+        self.inventories[inventory].len
+    }
+
+    /// Distinct contents, with those that only peers hold that are gone.
+    pub(super) fn contents(&self) -> usize {
+        self.contents.len()
     }
 
     /// Pairs of peer and path.
@@ -187,44 +457,14 @@ impl Files {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let handles = self.names.len() + self.contents.len();
-        let maps = self.by_path.len() + self.by_content.len() + self.names_of.len();
-        handles + maps + self.path_bytes + self.held == 0
+        let handles = self.versions.len() + self.contents.len() + self.tallies.len() + self.inventories.len();
+        let lists = self.versions_of.is_empty() && self.lists.is_empty() && self.by_id.is_empty();
+        handles + self.names.bytes() + self.held + self.gone.len() + self.local.len() == 0 && lists
     }
 }
 
-/// Handles, each with how often it was added, in the order of what they stand for.
-struct Tally<T>(Vec<(Handle<T>, u32)>);
-
-impl<T> Tally<T> {
-    const fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    fn find<'a, K: Ord + 'a>(&self, handle: Handle<T>, key: impl Fn(Handle<T>) -> &'a K) -> Result<usize, usize> {
-        self.0.binary_search_by(|&(other, _)| key(other).cmp(key(handle)))
-    }
-
-    /// Whether it was not there before.
-    fn add<'a, K: Ord + 'a>(&mut self, handle: Handle<T>, key: impl Fn(Handle<T>) -> &'a K) -> bool {
-        match self.find(handle, key) {
-            Ok(at) => self.0[at].1 += 1,
-            Err(at) => {
-                self.0.insert(at, (handle, 1));
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Whether that was the last.
-    fn remove<'a, K: Ord + 'a>(&mut self, handle: Handle<T>, key: impl Fn(Handle<T>) -> &'a K) -> bool {
-        let at = self.find(handle, key).expect("only what was added is removed");
-        self.0[at].1 -= 1;
-        let last = self.0[at].1 == 0;
-        if last {
-            self.0.remove(at);
-        }
-        last
+impl Inventory {
+    fn version_of(&self, versions: &Slab<Version>, name: Handle<Name>) -> Option<Handle<Version>> {
+        self.versions.find(|version| Ord::cmp(&versions[version].name, &name))
     }
 }

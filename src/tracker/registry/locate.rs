@@ -8,7 +8,7 @@ use crate::{
     address::origin,
     content::ContentId,
     limits,
-    name::{PeerId, SharePath, Zone},
+    name::{PeerId, Zone},
 };
 
 /// A question for the sources of a content.
@@ -37,8 +37,8 @@ impl Ask<'_> {
 /// Where a content is.
 #[derive(Debug, Default)]
 pub struct Located<'a> {
-    /// The names it goes by, ordered; the first [`limits::NAMED`].
-    pub paths: Vec<&'a SharePath>,
+    /// Of the names it goes by [`limits::NAMED`] at most, ordered.
+    pub paths: Vec<String>,
     /// Peers that hold it, in random order, at most [`limits::NAMED`]; for one that downloads it,
     /// those that it is given. Suspects come last.
     pub sources: Vec<Source<'a>>,
@@ -70,10 +70,12 @@ impl Registry {
     /// and those of its zone first. The same `dice` give the same peers for contents that the same peers hold,
     /// so that few connections do; others spread the askers. Peers on loopback are given only to askers there.
     pub fn near(&self, content: Content, zone: &Zone, asker_is_local: bool, dice: u64) -> Vec<Source<'_>> {
-        let holders = self.files.holders(content);
-        let first = Dice(dice).below(holders.len().max(1));
-        let holders = holders[first..].iter().chain(&holders[..first]).take(limits::HOLDERS_SEEN);
-        let near = holders.map(|&(peer, _)| &self.peers[peer]).filter(|peer| peer.is_for(asker_is_local));
+        let Some(held) = self.files.held(content) else { return Vec::new() };
+        let holders = self.files.holders(held);
+        let first = Dice(dice).below(holders.len());
+        let order = (first..holders.len()).chain(0..first).take(limits::HOLDERS_SEEN);
+        let near = order.filter_map(|at| holders.get(at)).map(|peer| &self.peers[peer]);
+        let near = near.filter(|peer| peer.is_for(asker_is_local));
         let mut near: Vec<_> = near.take(limits::CANDIDATES).collect();
         near.sort_by_key(|peer| (peer.is_suspect(), peer.zone != *zone));
         near.into_iter().take(limits::ROW_PLACES).map(|peer| peer.source(content.size, false)).collect()
@@ -99,9 +101,11 @@ impl Registry {
         };
         let sources = view.sources.into_iter();
         let sources = sources.map(|(peer, is_partial)| self.peers[peer].source(view.content.size, is_partial));
-        let paths = self.files.held(view.content).into_iter();
-        let paths = paths.flat_map(|held| self.files.names_of(held)).take(limits::NAMED);
-        Ok(Located { paths: paths.collect(), sources: sources.collect() })
+        let held = self.files.held(view.content).into_iter();
+        let paths = held.flat_map(|held| self.files.paths(held, ask.is_local())).take(limits::NAMED);
+        let mut paths: Vec<_> = paths.collect();
+        paths.sort_unstable();
+        Ok(Located { paths, sources: sources.collect() })
     }
 
     /// Remembers who was reported dead, and from where.
@@ -119,19 +123,19 @@ impl Registry {
     /// What anybody is told, but for the one who asks.
     fn whole(&self, ask: &Ask<'_>, asker: Option<Handle<Peer>>) -> Located<'_> {
         let (mut paths, mut sizes, mut end) = (Vec::new(), Vec::new(), 0);
-        for (handle, held) in self.files.sizes(ask.id).filter(|(_, held)| held.sources(ask.is_local()) > 0) {
-            paths.extend(self.files.names_of(handle).take(limits::NAMED));
-            let holders = self.files.holders(held.content);
+        for held in self.files.sizes(ask.id) {
+            paths.extend(self.files.paths(held, ask.is_local()).take(limits::NAMED));
+            let holders = self.files.holders(held);
             end += holders.len();
-            sizes.push((end, held.content.size, holders));
+            sizes.push((end, self.files.content_of(held).size, holders));
         }
         paths.sort_unstable();
         paths.dedup();
         paths.truncate(limits::NAMED);
         // All holders stand in one row, those of one size behind those of another.
-        let seen = Dice(ask.dice).picks(end).take(limits::HOLDERS_SEEN).map(|at| {
+        let seen = Dice(ask.dice).picks(end).take(limits::HOLDERS_SEEN).filter_map(|at| {
             let (end, size, holders) = sizes[sizes.partition_point(|&(end, ..)| end <= at)];
-            (holders[holders.len() - (end - at)].0, size)
+            Some((holders.get(holders.len() - (end - at))?, size))
         });
         let sources = seen.filter(|&(peer, _)| Some(peer) != asker && ask.may_have(&self.peers[peer]));
         let mut sources: Vec<_> = sources.take(limits::NAMED).collect();

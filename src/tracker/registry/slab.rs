@@ -2,21 +2,29 @@
 
 use std::{
     cmp::Ordering,
+    hash::{Hash, Hasher},
     marker::PhantomData,
+    num::NonZeroU32,
     ops::{Index, IndexMut},
 };
 
 /// The number of a value in a [`Slab`]. It is good until that value is removed, and then given to
-/// another: who removes a value first removes every handle to it.
-pub(super) struct Handle<T>(u32, PhantomData<fn() -> T>);
+/// another: who removes a value first removes every handle to it. Not zero, so that what holds one needs
+/// no more room to be optional.
+pub(super) struct Handle<T>(NonZeroU32, PhantomData<fn() -> T>);
 
 impl<T> Handle<T> {
     /// The least there can be.
-    pub(super) const FIRST: Self = Self(0, PhantomData);
+    pub(super) const FIRST: Self = Self(NonZeroU32::MIN, PhantomData);
 
-    /// In which place of its slab the value stands.
+    /// The one of what stands in this place; the limits on peers and files are far below 2^32.
+    pub(super) fn at(place: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place as u32), PhantomData)
+    }
+
+    /// In which place that stands.
     pub(super) fn place(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
@@ -43,10 +51,15 @@ impl<T> Ord for Handle<T> {
         self.0.cmp(&other.0)
     }
 }
+impl<T> Hash for Handle<T> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
 
 pub(super) struct Slab<T> {
     slots: Vec<Option<T>>,
-    free: Vec<u32>,
+    free: Vec<Handle<T>>,
 }
 
 impl<T> Slab<T> {
@@ -59,18 +72,17 @@ impl<T> Slab<T> {
     }
 
     pub(super) fn insert(&mut self, value: T) -> Handle<T> {
-        let at = self.free.pop().unwrap_or_else(|| {
+        let handle = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            // The limits on peers and files are far below 2^32.
-            (self.slots.len() - 1) as u32
+            Handle::at(self.slots.len() - 1)
         });
-        self.slots[at as usize] = Some(value);
-        Handle(at, PhantomData)
+        self.slots[handle.place()] = Some(value);
+        handle
     }
 
     pub(super) fn remove(&mut self, handle: Handle<T>) -> T {
-        let value = self.slots[handle.0 as usize].take().expect("a handle is good until its value is removed");
-        self.free.push(handle.0);
+        let value = self.slots[handle.place()].take().expect("a handle is good until its value is removed");
+        self.free.push(handle);
         if self.len() == 0 {
             // Nobody is left: give the memory back.
             *self = Self::new();
@@ -83,12 +95,12 @@ impl<T> Index<Handle<T>> for Slab<T> {
     type Output = T;
 
     fn index(&self, handle: Handle<T>) -> &T {
-        self.slots[handle.0 as usize].as_ref().expect("a handle is good until its value is removed")
+        self.slots[handle.place()].as_ref().expect("a handle is good until its value is removed")
     }
 }
 
 impl<T> IndexMut<Handle<T>> for Slab<T> {
     fn index_mut(&mut self, handle: Handle<T>) -> &mut T {
-        self.slots[handle.0 as usize].as_mut().expect("a handle is good until its value is removed")
+        self.slots[handle.place()].as_mut().expect("a handle is good until its value is removed")
     }
 }

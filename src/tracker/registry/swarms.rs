@@ -19,7 +19,7 @@ use std::{
 use super::{
     Ask, Content, Peer,
     dice::Dice,
-    files::Files,
+    files::{Files, Holders},
     slab::{Handle, Slab},
 };
 use crate::{content::ContentId, limits, name::Zone};
@@ -210,7 +210,7 @@ impl Swarms {
             self.give(member, asker);
         }
         let content = Content { id: ask.id, size: self.members[asker].size };
-        for peer in self.seeds(peers, files.holders(content), asker, ask) {
+        for peer in self.seeds(peers, files.held(content).map(|held| files.holders(held)), asker, ask) {
             let swarm = self.members[asker].swarm;
             let member = self.by_peer.get(&(peer, true, swarm)).copied();
             let member = member.unwrap_or_else(|| self.insert(peers, peer, swarm, content.size, true));
@@ -320,7 +320,7 @@ impl Swarms {
     fn seeds(
         &self,
         peers: &Slab<Peer>,
-        holders: &[(Handle<Peer>, u32)],
+        holders: Option<Holders<'_>>,
         asker: Handle<Member>,
         ask: &Ask<'_>,
     ) -> Vec<Handle<Peer>> {
@@ -328,10 +328,8 @@ impl Swarms {
         let whole = given.iter().filter(|&&member| self.members[member].is_whole).count();
         let wanted =
             limits::SEEDS.saturating_sub(whole).min((limits::NEIGHBOURS + limits::SEEDS).saturating_sub(given.len()));
-        if wanted == 0 {
-            return Vec::new();
-        }
-        let seen = Dice(!ask.dice).picks(holders.len()).take(limits::HOLDERS_SEEN).map(|at| holders[at].0);
+        let Some(holders) = holders.filter(|_| wanted > 0) else { return Vec::new() };
+        let seen = Dice(!ask.dice).picks(holders.len()).take(limits::HOLDERS_SEEN).filter_map(|at| holders.get(at));
         let candidates = seen.filter_map(|peer| {
             let member = self.by_peer.get(&(peer, true, *swarm));
             if !ask.may_have(&peers[peer]) || member.is_some_and(|member| given.contains(member)) {

@@ -263,9 +263,9 @@ impl Model {
         holders
     }
 
-    /// All paths of a content, whoever has them.
-    fn paths(&self, content: &Known) -> BTreeSet<&String> {
-        let files = self.peers.values().flat_map(|entry| &entry.files);
+    /// All paths of a content that somebody has whom the asker is told of.
+    fn paths(&self, content: &Known, from: IpAddr) -> BTreeSet<&String> {
+        let files = self.peers.values().filter(|entry| entry.is_for(from)).flat_map(|entry| &entry.files);
         files.filter(|(_, held)| *held == content).map(|(path, _)| path).collect()
     }
 
@@ -281,12 +281,12 @@ impl Model {
         let mut give = |id, size, is_partial| sources.extend([(id, size, is_partial)]);
         for (size, holders) in self.holders(&request.content, from) {
             if download.is_none_or(|wanted| *wanted == size) {
-                paths.extend(self.paths(&(request.content.clone(), size)));
+                paths.extend(self.paths(&(request.content.clone(), size), from));
                 holders.into_iter().for_each(|id| give(id, size, false));
             }
         }
         if let Some(&size) = download {
-            paths.extend(self.paths(&(request.content.clone(), size)));
+            paths.extend(self.paths(&(request.content.clone(), size), from));
             let same = |entry: &Entry| entry.is_for(from) && entry.downloads.get(&request.content) == Some(&size);
             self.peers.iter().filter(|(_, entry)| same(entry)).for_each(|(id, _)| give(id, size, true));
         }
@@ -310,14 +310,14 @@ impl Model {
     pub(super) fn found(&self, from: IpAddr, request: &proto::SearchRequest, reply: &proto::SearchReply) {
         let proto::SearchRequest { text, exact, places, .. } = request;
         let means = |path: &str| if *exact { path == text } else { means(text, path) };
-        let files = self.peers.values().flat_map(|entry| &entry.files);
+        let files = self.peers.values().filter(|entry| entry.is_for(from)).flat_map(|entry| &entry.files);
         let mut expected = BTreeMap::new();
         for (path, (id, size)) in files.filter(|(path, _)| means(path)) {
             if let Some(holders) = self.holders(id, from).remove(size) {
                 expected.insert((path, id, *size), holders);
             }
         }
-        assert!(!reply.more);
+        assert!(reply.cursor.is_empty());
         assert!(reply.found.iter().map(|row| (&row.path, &row.content, row.size)).eq_set(expected.keys().copied()));
         for row in &reply.found {
             let holders = &expected[&(&row.path, &row.content, row.size)];

@@ -1,0 +1,235 @@
+//! Files by name: ranked for whoever looks for something, complete and in order for whoever fetches all that
+//! a pattern means. Both in pages of bounded cost.
+
+use std::{cmp::Reverse, ops::ControlFlow};
+
+use super::{Content, Registry, files::Version, names::At, slab::Handle};
+use crate::{
+    content::ContentId,
+    limits,
+    name::{PeerId, SharePath},
+    tracker::search::{Pattern, Rank},
+};
+
+/// One path with one content.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The path.
+    pub path: String,
+    /// The content.
+    pub content: Content,
+    /// How many peers hold the content, under whatever path.
+    pub sources: usize,
+    /// Ids of [`limits::NAMED`] of them at most, ordered.
+    pub source_ids: Vec<&'a PeerId>,
+}
+
+/// A part of what was found.
+#[derive(Debug, Default)]
+pub struct Page<'a> {
+    /// The rows, best first for a part of a path, otherwise ordered by path and content. There may be none and
+    /// still be more.
+    pub rows: Vec<Row<'a>>,
+    /// Where this page begins among the candidates that were ranked.
+    ranked: Option<(At, u32, u16)>,
+    /// Where the next page begins, if there is more.
+    next: Option<Cursor>,
+}
+
+impl Page<'_> {
+    /// Where to go on behind the first so many rows, if there is more.
+    pub fn after(mut self, rows: usize) -> Option<Cursor> {
+        if rows >= self.rows.len() {
+            return self.next;
+        }
+        if let Some((at, version, skip)) = self.ranked {
+            return Some(Cursor(Place::Ranked { at, version, skip: skip + rows as u16 }));
+        }
+        let Row { path, content, .. } = self.rows.swap_remove(rows.checked_sub(1)?);
+        Some(Cursor(Place::Ordered { path, behind: Some(content) }))
+    }
+}
+
+/// Where a page begins. To others it is bytes without meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Among the candidates that begin with a version of the name at a place, behind the best so many.
+    Ranked { at: At, version: u32, skip: u16 },
+    /// From a path on, and of its versions behind one.
+    Ordered { path: String, behind: Option<Content> },
+}
+
+impl Cursor {
+    /// The bytes that stand for it: `r`, rank, place, version, skip; or `o`, 40 bytes of the content if there
+    /// is one, or `p`, and the path.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &self.0 {
+            Place::Ranked { at: At { rank, place }, version, skip } => {
+                [&[b'r', *rank][..], &place.to_be_bytes(), &version.to_be_bytes(), &skip.to_be_bytes()].concat()
+            }
+            Place::Ordered { path, behind: Some(Content { id, size }) } => {
+                [b"o", &id.bytes()[..], &size.to_be_bytes(), path.as_bytes()].concat()
+            }
+            Place::Ordered { path, behind: None } => [b"p", path.as_bytes()].concat(),
+        }
+    }
+
+    /// The cursor that these bytes stand for, if they do for any.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        Some(Self(match kind {
+            b'r' => {
+                let (rank, rest) = rest.split_first().filter(|(rank, _)| usize::from(**rank) < Rank::ALL.len())?;
+                let (place, rest) = rest.split_first_chunk()?;
+                let (version, skip) = rest.split_first_chunk()?;
+                Place::Ranked {
+                    at: At { rank: *rank, place: u32::from_be_bytes(*place) },
+                    version: u32::from_be_bytes(*version),
+                    skip: u16::from_be_bytes(skip.try_into().ok()?),
+                }
+            }
+            b'o' => {
+                let (id, rest) = rest.split_first_chunk()?;
+                let (size, path) = rest.split_first_chunk()?;
+                let content = Content { id: ContentId::new(*id), size: u64::from_be_bytes(*size) };
+                Place::Ordered { path: text(path)?, behind: Some(content) }
+            }
+            b'p' => Place::Ordered { path: text(rest)?, behind: None },
+            _ => return None,
+        }))
+    }
+
+    /// Whether a search for this pattern can have ended there.
+    pub fn is_for(&self, pattern: &Pattern) -> bool {
+        matches!(self.0, Place::Ordered { .. }) == pattern.is_whole()
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<String> {
+    // A path, and maybe the least character there is.
+    let text = str::from_utf8(bytes).ok().filter(|text| text.len() <= limits::PATH_BYTES + 1)?;
+    Some(text.to_owned())
+}
+
+/// A version that may be among the best.
+struct Candidate {
+    rank: Rank,
+    sources: usize,
+    path: String,
+    version: Handle<Version>,
+}
+
+impl Registry {
+    /// Files whose path the pattern means, a page of them from the start or from where the one before
+    /// ended. Peers on loopback count, and are named, only if the asker is there too.
+    ///
+    /// What a part of the path is given for comes best first: the path itself, the file of that name, what
+    /// begins so, the rest; and in each case more sources first, among
+    /// [`limits::SEARCH_CANDIDATES`]. What a pattern is for the whole of comes in the order of paths.
+    pub fn search(&self, pattern: &Pattern, from: Option<&Cursor>, asker_is_local: bool) -> Page<'_> {
+        match from.map(|cursor| &cursor.0) {
+            None if pattern.is_whole() => self.ordered(pattern, "", None, asker_is_local),
+            None => self.ranked(pattern, (At::START, 0, 0), asker_is_local),
+            Some(Place::Ranked { at, version, skip }) => self.ranked(pattern, (*at, *version, *skip), asker_is_local),
+            Some(Place::Ordered { path, behind }) => self.ordered(pattern, path, *behind, asker_is_local),
+        }
+    }
+
+    /// The files with exactly this path, ordered by content; otherwise as [`search`](Self::search).
+    pub fn search_exact(&self, path: &SharePath, from: Option<&Cursor>, asker_is_local: bool) -> Page<'_> {
+        let behind = from.and_then(|cursor| match &cursor.0 {
+            Place::Ordered { behind, .. } => *behind,
+            Place::Ranked { .. } => None,
+        });
+        let mut page = Page::default();
+        if let Some(name) = self.files.names().find(path.as_str())
+            && self.add_rows(&mut page, name, path.as_str(), behind, asker_is_local).is_break()
+        {
+            page.next = page
+                .rows
+                .last()
+                .map(|row| Cursor(Place::Ordered { path: row.path.clone(), behind: Some(row.content) }));
+        }
+        page
+    }
+
+    fn ranked(&self, pattern: &Pattern, start: (At, u32, u16), asker_is_local: bool) -> Page<'_> {
+        let (from, version, skip) = start;
+        let (mut candidates, mut end_version) = (Vec::new(), 0);
+        let next = self.files.names().with_part(pattern, from, |at, name, rank, path| {
+            let first = if at == from { version as usize } else { 0 };
+            for (nth, &found) in (0..).zip(self.files.versions(name)).skip(first) {
+                let sources = self.files.sources(found, asker_is_local);
+                if sources > 0 && candidates.len() == limits::SEARCH_CANDIDATES {
+                    end_version = nth;
+                    return ControlFlow::Break(());
+                }
+                if sources > 0 {
+                    candidates.push(Candidate { rank, sources, path: path.to_owned(), version: found });
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        candidates.sort_by(|one, other| {
+            let key = |it: &Candidate| (it.rank, Reverse(it.sources));
+            key(one).cmp(&key(other)).then_with(|| one.path.cmp(&other.path))
+        });
+        let end = candidates.len().min(usize::from(skip) + limits::RANKED_ROWS);
+        let next = if end < candidates.len() {
+            Some(Place::Ranked { at: from, version, skip: end as u16 })
+        } else {
+            next.map(|at| Place::Ranked { at, version: end_version, skip: 0 })
+        };
+        let rows = candidates.drain(..end).skip(skip.into());
+        let rows = rows.map(|it| self.row(it.path, it.version, it.sources, asker_is_local)).collect();
+        Page { rows, ranked: Some(start), next: next.map(Cursor) }
+    }
+
+    fn ordered(&self, pattern: &Pattern, from: &str, mut behind: Option<Content>, asker_is_local: bool) -> Page<'_> {
+        let mut page = Page::default();
+        let mut last = None;
+        let next = self.files.names().matching(pattern, from, |name, path| {
+            let behind = behind.take().filter(|_| path == from);
+            let added = self.add_rows(&mut page, name, path, behind, asker_is_local);
+            last = page.rows.last().filter(|row| added.is_break() && row.path == path).map(|row| row.content);
+            added
+        });
+        page.next = next.map(|path| Cursor(Place::Ordered { path, behind: last }));
+        page
+    }
+
+    /// Adds the rows of a path behind a content; breaks where the page has no room for one.
+    fn add_rows<'a>(
+        &'a self,
+        page: &mut Page<'a>,
+        name: Handle<super::names::Name>,
+        path: &str,
+        behind: Option<Content>,
+        asker_is_local: bool,
+    ) -> ControlFlow<()> {
+        let versions = self.files.versions(name);
+        let first = behind.map_or(0, |last| versions.partition_point(|version| self.files.content(*version) <= last));
+        for &version in &versions[first..] {
+            let sources = self.files.sources(version, asker_is_local);
+            if sources > 0 && page.rows.len() == limits::SEARCH_RESULTS {
+                return ControlFlow::Break(());
+            }
+            if sources > 0 {
+                page.rows.push(self.row(path.to_owned(), version, sources, asker_is_local));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn row(&self, path: String, version: Handle<Version>, sources: usize, asker_is_local: bool) -> Row<'_> {
+        let content = self.files.content(version);
+        let peers = self.files.holders_of(version).iter().map(|peer| &self.peers[peer]);
+        let named = peers.filter(|peer| peer.is_for(asker_is_local)).take(limits::NAMED);
+        let mut source_ids: Vec<_> = named.map(|peer| &peer.id).collect();
+        source_ids.sort_unstable();
+        Row { path, content, sources, source_ids }
+    }
+}
