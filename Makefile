@@ -14,7 +14,7 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-versions bench-swarm bench-locate bench-comeback simulate check clean tools
+.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-comeback simulate check clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ size: tools ## what the binaries weigh, on disk and in memory, against their lim
 bench: tools ## throughput, CPU and memory, next to nginx and curl (about six minutes, 5 GB of disk, 5 GiB of memory)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --no-fail-fast --profile dev --bench transfer --bench limits --bench many
+	@$(MAKE) --no-print-directory bench-registry
+
+bench-registry: tools ## ten million files in the tracker's registry, next to plocate (half a minute, 400 MB of memory)
+	@CC_$(subst -,_,$(NATIVE))=$${CC:-gcc} cargo bench --quiet --target $(NATIVE) --no-default-features --features tracker --bench registry
 
 bench-versions: tools ## a get of 2 GiB next to another version's, whose binaries are in OTHER=folder (half a minute, 5 GiB of memory)
 	@scripts/release.sh $(NATIVE)

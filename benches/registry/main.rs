@@ -35,7 +35,7 @@ const LARGE: usize = 100_000;
 const MB: f64 = 1e6;
 
 fn main() -> ExitCode {
-    let mut report = Report::new("make bench");
+    let mut report = Report::new("make bench-registry");
     let before = memory();
     let mut fleet = Fleet { registry: Registry::new(limits::LEASE), now: Instant::now() };
     let texts: Vec<String> = (0..TEXTS).map(|number| paths::text(number, PATHS)).collect();
