@@ -49,7 +49,7 @@ pub const SEARCH_RESULTS: usize = 1000;
 pub const RANKED_ROWS: usize = 100;
 /// Versions among which these are the best: an index of parts finds all that begin with a text, or are
 /// it, before others, so that they decide only among those with equal rights.
-pub const SEARCH_CANDIDATES: usize = 250;
+pub const SEARCH_CANDIDATES: usize = 3 * RANKED_ROWS;
 /// Blocks of 32 paths that one search for a part looks into; the next reply goes on from there.
 pub const SEARCH_BLOCKS: usize = 500;
 /// If a pattern for whole paths may be in no more blocks than these, they are looked into, and the matches put in
