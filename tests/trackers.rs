@@ -8,6 +8,7 @@ mod support;
 
 use std::{
     net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
@@ -23,7 +24,7 @@ struct Swarm {
     other: Process,
     seeker: Process,
     giver: Process,
-    _folders: [Folder; 2],
+    folders: [Folder; 2],
 }
 
 impl Swarm {
@@ -44,7 +45,7 @@ impl Swarm {
             (joined(&seeker) == at).then_some(seeker)
         });
         wait_for(PATIENCE, "the files are found", || seeker.search("*").len() == 2);
-        Self { used, other, seeker, giver, _folders: folders }
+        Self { used, other, seeker, giver, folders }
     }
 
     /// The seeker searches until it finds the notes at the other tracker. No search fails or takes long.
@@ -90,8 +91,10 @@ fn joins(line: &str) -> Option<SocketAddr> {
 fn a_tracker_that_is_killed_is_left_for_the_next_and_a_get_goes_on() {
     let mut swarm = Swarm::new();
     swarm.seeker.send("get big");
-    wait_for(PATIENCE, "the get is under way", || {
-        std::fs::read_dir(swarm._folders[1].join(".enjambre/partial")).is_ok_and(|dir| dir.count() == 1)
+    // Any sooner it would ask the other tracker for sources, which does not know the giver yet.
+    wait_for(PATIENCE, "bytes of it come", || {
+        let partial = std::fs::read_dir(swarm.folders[1].join(".enjambre/partial")).into_iter().flatten().flatten();
+        partial.filter_map(|entry| entry.metadata().ok()).any(|file| file.blocks() * 512 >= 256 << 10)
     });
     swarm.used.kill();
     let killed = Instant::now();
