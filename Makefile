@@ -14,7 +14,8 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-comeback simulate check clean tools
+.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store
+.PHONY: bench-comeback simulate check clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,10 @@ bench-comeback: tools ## a tracker that is killed and started again, and 10,000 
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --bench comeback
 
+bench-store: tools ## three trackers on etcd and 300 peers, one tracker killed, etcd stopped (about four minutes; needs etcd)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench store
+
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
@@ -65,6 +70,7 @@ check: tools ## formatting and lints, as CI wants them, and the tests of a minim
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --bin tracker --no-default-features --features tracker,health,reflection -- -D warnings
 	cargo clippy --lib --bin tracker --no-default-features --features tracker -- -D warnings
+	cargo clippy --lib --bin tracker --no-default-features --features etcd -- -D warnings
 	cargo test --quiet --lib --no-default-features --features tracker
 	cargo test --quiet --test tracker --test operations --no-default-features --features tracker,peer
 	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings

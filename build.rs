@@ -1,10 +1,11 @@
-//! Compiles the tracker's protocol. protox parses the `.proto` in Rust, so no `protoc` is needed.
+//! Compiles the protocols: the tracker's, and for trackers that work as one what they keep in etcd and
+//! what they call there. protox parses the `.proto` in Rust, so no `protoc` is needed.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let file = "proto/enjambre/v1/tracker.proto";
-    println!("cargo::rerun-if-changed={file}");
+    println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     // The comments are the reference: whoever asks by reflection gets them too.
     compiler.include_source_info(true).include_imports(true).open_file(file)?;
@@ -17,5 +18,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .codec_path("crate::codec::BoundedCodec")
         .compile_fds(compiler.file_descriptor_set())?;
+    if env::var_os("CARGO_FEATURE_ETCD").is_some() {
+        let files = ["proto/etcd.proto", "proto/enjambre/store/v1/store.proto"];
+        // Messages alone: calls pass through tonic as bytes.
+        let messages = tonic_prost_build::configure().build_client(false).build_server(false);
+        messages.compile_fds(protox::compile(files, ["proto"])?)?;
+    }
     Ok(())
 }

@@ -47,7 +47,7 @@ build() { # TARGET
 	for binary in tracker peer; do
 		# Cargo.toml says why the peer has a profile of its own.
 		profile=small features=peer
-		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection}
+		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection,etcd}
 		cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
 			--no-default-features --features "$features$pure"
 		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"

@@ -14,6 +14,7 @@
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
+//! | `tracker::store` | several trackers as one; in it the only code that speaks to etcd |
 //! | `peer::share` | the only code that opens files of a share |
 //! | `peer::link` | the peer's only tokio and tonic code |
 //! | `peer::throttle` | makes threads wait, so that all together keep a rate |

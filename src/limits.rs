@@ -182,6 +182,65 @@ pub const MONITOR_HEAD_BYTES: usize = 4 << 10;
 /// From a connection there to the end of its answer.
 pub const MONITOR_TIME: Duration = Duration::from_secs(5);
 
+// ---- store: what several trackers share --------------------------------------------------------
+
+/// What its keys begin with where `--store` does not say otherwise.
+pub const STORE_PREFIX: &str = "enjambre";
+/// Members of one etcd: it is made of seven at most.
+pub const STORE_HOSTS: usize = 16;
+/// One bucket of a peer's files; two of them, as after a split, are far below etcd's 1.5 MiB a request. When
+/// there are more buckets than one, each is some 64 KiB to 256 KiB long.
+pub const STORE_BUCKET_BYTES: usize = 256 << 10;
+/// Buckets of one peer: [`FILES_PER_PEER`] fit, with paths of ordinary length.
+pub const STORE_BUCKETS: usize = 4096;
+/// What a bucket inflates to: as many of the longest paths as it has room for content ids.
+pub const STORE_BUCKET_TEXT_BYTES: usize = 10 << 20;
+/// How much is tried to make the paths shorter, of 1 to 10.
+pub const STORE_EFFORT: u8 = 3;
+/// Bytes of buckets written in one transaction; etcd takes 1.5 MiB a request.
+pub const STORE_WRITE_BYTES: usize = 1 << 20;
+/// And so many keys: etcd takes 128 changes.
+pub const STORE_WRITE_KEYS: usize = 100;
+/// Buckets whose files are in memory at once while one peer is written: for the next ones all of its files are
+/// gone through again.
+pub const STORE_BUCKETS_AT_ONCE: usize = 32;
+/// A peer with more files than this begins with two buckets, and so on: some 140 KiB each.
+pub const STORE_BUCKET_FILES: usize = 3000;
+/// Files that are read from the registry, or changed in it, while it is locked for calls.
+pub const STORE_FILES_AT_ONCE: usize = 256;
+/// Changes of a peer wait so long for others to go with them.
+pub const STORE_BATCH_TIME: Duration = Duration::from_millis(200);
+/// Bytes a second that one peer's changes may write, so that a long first announce does not write the same
+/// buckets time and again.
+pub const STORE_PEER_RATE: u64 = 2 << 20;
+/// Changed paths of a peer that are noted each; with more, all its buckets are written.
+pub const STORE_NOTED_PATHS: usize = 4096;
+/// Peers that are written at once.
+pub const STORE_WRITES: usize = 16;
+/// Keys in one answer when all peers are read: the first asks for so many, the next ones for what comes to
+/// about [`STORE_PAGE_BYTES`].
+pub const STORE_PAGE_KEYS: std::ops::Range<i64> = 16..4096;
+/// What such an answer should have.
+pub const STORE_PAGE_BYTES: usize = 1 << 20;
+/// The longest answer of etcd that is taken: [`STORE_PAGE_KEYS`] of the longest buckets at least.
+pub const STORE_ANSWER_BYTES: usize = 8 << 20;
+/// Connecting to a member of etcd.
+pub const STORE_CONNECT_TIME: Duration = Duration::from_secs(2);
+/// An answer of etcd, and of a lease that is kept: later ones mean that it is away.
+pub const STORE_ANSWER_TIME: Duration = Duration::from_secs(3);
+/// How often a silent connection to etcd is asked whether it is there. It hangs up on those who ask more
+/// often than every five seconds.
+pub const STORE_PING_INTERVAL: Duration = Duration::from_secs(6);
+/// The pause before another try to reach etcd; each further one is twice as long.
+pub const STORE_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(2);
+/// Peers whose lease ended in etcd while it could not be reached are kept for so long after its return, for
+/// the trackers that serve them to put them again.
+pub const STORE_GRACE: Duration = Duration::from_secs(5);
+/// The shortest lease that etcd grants.
+pub const STORE_LEASE_SECONDS: u64 = 2;
+/// What is older than this the trackers let etcd forget; else each change would stay for ever.
+pub const STORE_HISTORY: Duration = Duration::from_secs(60);
+
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
 /// Trackers that a peer is given; more than run as one anywhere.

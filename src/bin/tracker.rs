@@ -12,7 +12,7 @@ use std::{
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits, say,
-    tracker::{self, Health, Listeners},
+    tracker::{self, Health, Listeners, Shared},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -30,6 +30,11 @@ static COMMAND: Command = Command {
         Flag { name: "--metrics-listen", value: "ADDR:PORT", help: "serve /metrics and /healthz there by HTTP (off)" },
         Flag { name: "--lease", value: "SECONDS", help: "how long to believe a silent peer, 1 to 3600 (15)" },
         Flag {
+            name: "--store",
+            value: "etcd://HOST:PORT,...",
+            help: "be one of several trackers that share an etcd, below /PREFIX of it (alone, in memory)",
+        },
+        Flag {
             name: "--allow-advertise",
             value: "",
             help: "let peers give out another address than they connect from",
@@ -43,7 +48,25 @@ static COMMAND: Command = Command {
 struct Options {
     listen: SocketAddr,
     metrics_listen: Option<SocketAddr>,
+    store: Option<Store>,
     config: tracker::Config,
+}
+
+#[cfg(feature = "etcd")]
+type Store = tracker::StoreAddress;
+
+/// No store at all, where the tracker was built without etcd.
+#[cfg(not(feature = "etcd"))]
+#[derive(Clone)]
+enum Store {}
+
+#[cfg(not(feature = "etcd"))]
+impl FromStr for Store {
+    type Err = &'static str;
+
+    fn from_str(_: &str) -> Result<Self, &'static str> {
+        Err("this tracker was built without etcd: take one that was built with it")
+    }
 }
 
 /// A lease as the command line has it, in whole seconds.
@@ -66,7 +89,21 @@ fn options(args: &Args) -> Result<Options, String> {
     let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
     let allow_advertise = args.is_set("--allow-advertise")?;
     let metrics_listen = args.value("--metrics-listen")?;
-    Ok(Options { listen, metrics_listen, config: tracker::Config { lease, allow_advertise } })
+    let store = args.value("--store")?;
+    Ok(Options { listen, metrics_listen, store, config: tracker::Config { lease, allow_advertise } })
+}
+
+/// What the tracker works on together with all who share its store, once it knows what they do.
+#[cfg(feature = "etcd")]
+async fn share(store: Store, config: tracker::Config, health: &Health) -> Result<Shared, String> {
+    let health = health.clone();
+    let shared = tracker::share(store, config, move |is_degraded| health.set_degraded(is_degraded)).await;
+    shared.map_err(|error| format!("cannot start: {error}"))
+}
+
+#[cfg(not(feature = "etcd"))]
+async fn share(store: Store, _: tracker::Config, _: &Health) -> Result<Shared, String> {
+    match store {}
 }
 
 /// Listens at the address that a flag was given, or says what could be done about it.
@@ -86,14 +123,10 @@ fn listen(flag: &str, on: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-fn run(Options { listen: on, metrics_listen, config }: &Options) -> Result<(), String> {
-    let calls = listen("--listen", *on)?;
-    let monitor = metrics_listen.map(|on| listen("--metrics-listen", on)).transpose()?;
-    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
-    let at = address(&calls)?;
+fn run(Options { listen: on, metrics_listen, store, config }: Options) -> Result<(), String> {
     tracker::raise_open_files();
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let (stop, stopped) = oneshot::channel();
+    let (stop, mut stopped) = oneshot::channel();
     thread::spawn(move || {
         let mut signals = signals.forever();
         signals.next();
@@ -106,11 +139,30 @@ fn run(Options { listen: on, metrics_listen, config }: &Options) -> Result<(), S
     let mut runtime = runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().event_interval(limits::EVENT_INTERVAL).build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let health = Health::default();
+    let shared = match store {
+        None => Shared::alone(config),
+        // Who knows nothing yet does not listen: peers take another tracker.
+        Some(store) => {
+            let shared = runtime.block_on(async {
+                tokio::select! {
+                    shared = share(store, config, &health) => shared.map(Some),
+                    _ = &mut stopped => Ok(None),
+                }
+            });
+            let Some(shared) = shared? else { return Ok(()) };
+            shared
+        }
+    };
+    let calls = listen("--listen", on)?;
+    let monitor = metrics_listen.map(|on| listen("--metrics-listen", on)).transpose()?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
+    let at = address(&calls)?;
     if let Some(monitor) = &monitor {
         say(format_args!("metrics on http://{}/metrics", address(monitor)?));
     }
     say(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
-    let serving = tracker::serve(Listeners { calls, monitor }, *config, Health::default(), async {
+    let serving = tracker::serve(Listeners { calls, monitor }, config, health, shared, async {
         let _ = stopped.await;
         say("stopping");
     });
@@ -126,7 +178,7 @@ fn main() -> ExitCode {
         }
         Err(error) => Err(error),
     };
-    let (error, code) = match options.map(|options| run(&options)) {
+    let (error, code) = match options.map(run) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => (error, 1),
         Err(error) => (error, 2),

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,9 +17,10 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::{
     metrics::Metrics,
     registry::{
-        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Key, Page, Refusal, Registry, Source, Token,
+        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Refusal, Registry, Source, Token,
     },
     search::Pattern,
+    shared::{Listener, Shared},
 };
 use crate::{
     address::is_dialable,
@@ -64,26 +65,31 @@ fn invalid(field: impl Display, rule: impl Display) -> Refused {
 /// What the calls work on.
 pub(super) struct Calls {
     config: Config,
-    /// What this tracker's tokens are sealed under.
-    key: Key,
+    shared: Shared,
     metrics: Arc<Metrics>,
-    registry: Mutex<Registry>,
 }
 
 impl Calls {
-    pub(super) fn new(config: Config, key: Key, metrics: Arc<Metrics>) -> Self {
-        Self { config, key, metrics, registry: Mutex::new(Registry::new(config.lease)) }
+    pub(super) fn new(config: Config, shared: Shared, metrics: Arc<Metrics>) -> Self {
+        Self { config, shared, metrics }
     }
 
     /// The registry as it is at this moment, without peers whose lease has ended.
     fn registry(&self) -> (MutexGuard<'_, Registry>, Instant) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         for id in registry.expire(now) {
             self.metrics.expired();
             say(format_args!("expire peer={id}"));
+            self.tell(|listener| listener.expired(&id));
         }
         (registry, now)
+    }
+
+    fn tell(&self, of: impl FnOnce(&dyn Listener)) {
+        if let Some(listener) = &self.shared.listener {
+            of(&**listener);
+        }
     }
 
     /// Forgets the dead, and does a step of what they leave to be done; says after what time there may be more.
@@ -117,8 +123,9 @@ impl Calls {
         let (mut registry, now) = self.registry();
         let Joined { incarnation, took_over } = registry.join(now, join, millis)?;
         say(format_args!("{line} took_over={took_over}"));
+        self.tell(|listener| listener.joined(&id));
         Ok(proto::JoinReply {
-            token: Token::new(&id, &identity, incarnation).sealed(&self.key),
+            token: Token::new(&id, &identity, incarnation).sealed(&self.shared.key),
             lease_millis: u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX),
             address: address.to_string(),
         })
@@ -129,7 +136,7 @@ impl Calls {
         if !(1..=limits::TOKEN_BYTES).contains(&bytes.len()) {
             return Err(invalid("token", format_args!("the 1 to {} bytes that join answered", limits::TOKEN_BYTES)));
         }
-        Ok(Token::open(&self.key, bytes).ok_or(Refusal::UnknownToken)?)
+        Ok(Token::open(&self.shared.key, bytes).ok_or(Refusal::UnknownToken)?)
     }
 
     /// Where others are told that a peer is.
@@ -186,6 +193,11 @@ impl Calls {
         }
         let (mut registry, now) = self.registry();
         registry.announce(now, token, &changes)?;
+        self.tell(|listener| {
+            if let Some(id) = registry.holder_id(token) {
+                listener.announced(id, &changes);
+            }
+        });
         Ok(proto::AnnounceReply {})
     }
 
@@ -193,6 +205,11 @@ impl Calls {
         let token = self.token(&request.token)?;
         let (mut registry, now) = self.registry();
         registry.renew(now, token)?;
+        self.tell(|listener| {
+            if let Some(id) = registry.holder_id(token) {
+                listener.renewed(id);
+            }
+        });
         Ok(proto::RenewReply {})
     }
 
@@ -200,6 +217,7 @@ impl Calls {
         let token = self.token(&request.token)?;
         let id = self.registry().0.leave(token)?;
         say(format_args!("leave peer={id}"));
+        self.tell(|listener| listener.left(&id));
         Ok(proto::LeaveReply {})
     }
 
@@ -343,7 +361,8 @@ mod tests {
     #[test]
     fn a_peer_is_never_given_where_no_peer_can_be() {
         let calls = |allow_advertise| {
-            Calls::new(Config { lease: limits::LEASE, allow_advertise }, Key::new([7; 32]), Arc::default())
+            let config = Config { lease: limits::LEASE, allow_advertise };
+            Calls::new(config, Shared::alone(config), Arc::default())
         };
         for (from, advertise, address) in [
             ("10.0.0.1", "", Some("10.0.0.1:5000")),
@@ -383,7 +402,7 @@ mod tests {
     #[test]
     fn a_peer_on_the_trackers_loopback_is_for_askers_there() {
         let config = Config { lease: limits::LEASE, allow_advertise: false };
-        let calls = Calls::new(config, Key::new([7; 32]), Arc::default());
+        let calls = Calls::new(config, Shared::alone(config), Arc::default());
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };

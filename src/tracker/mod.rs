@@ -12,10 +12,16 @@ mod refusals;
 pub mod registry;
 pub mod search;
 mod service;
+mod shared;
 #[cfg(any(feature = "health", feature = "reflection"))]
 mod standard;
+#[cfg(feature = "etcd")]
+mod store;
 
 pub use calls::Config;
 pub use connections::raise_open_files;
 pub use health::Health;
 pub use service::{Listeners, serve};
+pub use shared::Shared;
+#[cfg(feature = "etcd")]
+pub use store::{StoreAddress, share};

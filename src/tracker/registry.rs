@@ -10,6 +10,7 @@ mod lists;
 mod locate;
 mod names;
 mod refusal;
+mod remote;
 mod search;
 mod shards;
 mod slab;
@@ -36,6 +37,7 @@ use self::{
 pub use self::{
     locate::{Ask, Located, Source},
     refusal::Refusal,
+    remote::{Place, View},
     search::{Cursor, Page, Row},
     token::{Key, Token},
 };
@@ -55,6 +57,16 @@ impl Identity {
         Self(blake3::hash(secret))
     }
 
+    /// The identity whose secret has this hash.
+    pub const fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(blake3::Hash::from_bytes(hash))
+    }
+
+    /// The hash of its secret.
+    pub fn bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// What a token has of it.
     fn mark(&self) -> [u8; 8] {
         *self.0.as_bytes().first_chunk().expect("a hash is longer than eight bytes")
@@ -71,6 +83,7 @@ pub struct Content {
 }
 
 /// Who enters the swarm, and where it is.
+#[derive(Clone)]
 pub struct Join {
     /// Its id.
     pub id: PeerId,
@@ -125,6 +138,8 @@ struct Peer {
     identity: Identity,
     address: SocketAddr,
     zone: Zone,
+    /// Whether this tracker serves it and it has a lease; else another one does.
+    is_served: bool,
     /// Which of the id's joins made it: whoever holds a token of an older one is superseded.
     incarnation: u64,
     /// From where it was reported dead since its last renewal, at most [`limits::SUSPECTED_BY`] origins.
@@ -206,23 +221,29 @@ impl Registry {
     /// # Errors
     /// When the id is another's, or there are too many peers.
     pub fn join(&mut self, now: Instant, join: Join, at_least: u64) -> Result<Joined, Refusal> {
-        let Join { id, identity, address, zone } = join;
-        let old = self.by_id.get(&id).copied();
+        let old = self.by_id.get(&join.id).copied();
         // A dead peer that no step has come to yet holds its id against nobody.
-        let is_live = old.is_some_and(|old| self.leases.deadline(old) > now);
+        let is_live = old.is_some_and(|old| !self.peers[old].is_served || self.leases.deadline(old) > now);
         match old {
-            Some(old) if is_live && self.peers[old].identity != identity => return Err(Refusal::Taken(id)),
+            Some(old) if is_live && self.peers[old].identity != join.identity => return Err(Refusal::Taken(join.id)),
             Some(old) => drop(self.remove(old)),
             None if self.peers.len() >= self.room.peers => return Err(Refusal::Peers),
             None => {}
         }
         let incarnation = at_least.max(self.next_incarnation);
-        let (reported_by, files) = (Vec::new(), Handle::FIRST);
-        let peer = self.peers.insert(Peer { id: id.clone(), identity, address, zone, incarnation, reported_by, files });
+        let peer = self.insert(join, incarnation);
+        self.extend(now, peer);
+        Ok(Joined { incarnation, took_over: is_live })
+    }
+
+    fn insert(&mut self, join: Join, incarnation: u64) -> Handle<Peer> {
+        let Join { id, identity, address, zone } = join;
+        let (is_served, reported_by, files) = (false, Vec::new(), Handle::FIRST);
+        let entry = Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, files };
+        let peer = self.peers.insert(entry);
         self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);
-        self.leases.insert(peer, now + self.lease);
-        Ok(Joined { incarnation, took_over: is_live })
+        peer
     }
 
     /// Changes what a peer holds and downloads, all of it or, on an error, nothing; and renews its lease.
@@ -231,6 +252,12 @@ impl Registry {
     /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
     pub fn announce(&mut self, now: Instant, token: Token<'_>, changes: &Changes) -> Result<(), Refusal> {
         let peer = self.holder(token)?;
+        self.change(peer, changes)?;
+        self.extend(now, peer);
+        Ok(())
+    }
+
+    fn change(&mut self, peer: Handle<Peer>, changes: &Changes) -> Result<(), Refusal> {
         let files = self.peers[peer].files;
         // Whoever comes and goes leaves no more behind than it brings.
         self.files.tidy(changes.added.len());
@@ -261,7 +288,6 @@ impl Registry {
                 self.swarms.begin(&self.peers, peer, *content);
             }
         }
-        self.extend(now, peer);
         Ok(())
     }
 
@@ -397,14 +423,19 @@ impl Registry {
 
     /// Renews a lease. Allocates nothing: see [`Leases`].
     fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
-        self.leases.renew(peer, now + self.lease);
-        self.peers[peer].reported_by = Vec::new();
+        let entry = &mut self.peers[peer];
+        entry.reported_by = Vec::new();
+        if std::mem::replace(&mut entry.is_served, true) {
+            self.leases.renew(peer, now + self.lease);
+        } else {
+            self.leases.insert(peer, now + self.lease);
+        }
     }
 
     /// What always holds, whatever anybody asked for.
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
-        assert!(self.peers.len() == self.by_id.len() && self.leases.len() == self.by_id.len());
+        assert!(self.peers.len() == self.by_id.len() && self.leases.len() <= self.by_id.len());
         assert!(self.peers.len() <= self.room.peers && self.files.pairs() <= self.room.files);
         assert!(self.files.names().bytes() <= self.room.paths_bytes && self.swarms.downloads() <= self.room.downloads);
         for (id, &peer) in &self.by_id {
@@ -421,7 +452,9 @@ impl Registry {
         self.swarms.leave(peer);
         let entry = self.peers.remove(peer);
         self.files.close(entry.files);
-        self.leases.remove(peer);
+        if entry.is_served {
+            self.leases.remove(peer);
+        }
         self.by_id.remove(&entry.id);
         self.next_incarnation = self.next_incarnation.max(entry.incarnation.saturating_add(1));
         entry

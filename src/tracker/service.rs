@@ -15,14 +15,14 @@ use tonic::{
 
 use super::{
     callers::{Caller, Callers},
-    calls::{Calls, Config, Refused, random},
+    calls::{Calls, Config, Refused},
     connections::{Connection, Connections},
     gate::{Gate, Queue},
     health::Health,
     metrics::{Call, Metrics},
     monitor::Monitor,
     refusals::{Log, status},
-    registry::Key,
+    shared::Shared,
 };
 use crate::{
     limits,
@@ -49,12 +49,12 @@ pub async fn serve(
     listeners: Listeners,
     config: Config,
     health: Health,
+    shared: Shared,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let callers = Arc::new(Callers::new(Instant::now()));
-    // Tokens of the tracker that ran here before are no good: their holders join again.
-    let calls = Arc::new(Calls::new(config, Key::new(random()), Arc::clone(&metrics)));
+    let calls = Arc::new(Calls::new(config, shared, Arc::clone(&metrics)));
     let connections = Connections::new(listeners.calls, Arc::clone(&callers), Arc::clone(&metrics))?;
     if let Some(listener) = listeners.monitor {
         let monitor = Monitor {

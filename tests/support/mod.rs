@@ -40,9 +40,13 @@ use rustix::{
     process::Pid,
 };
 
+mod etcd;
+mod fleet;
 mod grpc;
 mod http;
 mod http2;
+pub use etcd::*;
+pub use fleet::*;
 pub use grpc::*;
 pub use http::*;
 pub use http2::*;

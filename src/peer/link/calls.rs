@@ -10,24 +10,18 @@ use std::{
     task::Poll,
 };
 
-use prost::{
-    Message,
-    bytes::{Buf, BufMut, Bytes},
-};
+use prost::{Message, bytes::Bytes};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
-use tonic::{
-    Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use super::{address::TrackerAddress, chance, replies::Refusal, retry, turns::Turns};
-use crate::{codec, limits, proto, say};
+use crate::{
+    codec::{self, Plain},
+    limits, proto, say,
+};
 
 /// A request, and what belongs to it.
 pub(super) trait Call: Message + Sized {
@@ -314,42 +308,4 @@ async fn unary(channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = PathAndQuery::from_static(call.path);
     Ok(client.unary(Request::new(call.body.clone()), path, Plain).await?.into_inner())
-}
-
-/// Passes messages through as they are.
-#[derive(Clone, Copy)]
-struct Plain;
-
-impl Codec for Plain {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

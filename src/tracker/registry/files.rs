@@ -8,6 +8,7 @@
 //! inventory is among the holders, and passed over.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
 };
@@ -438,6 +439,18 @@ impl Files {
     pub(super) fn holds_other_size(&self, inventory: Handle<Inventory>, content: Content) -> bool {
         let mut others = self.sizes(content.id).filter(|held| self.contents[*held].content != content);
         others.any(|held| self.holders(held).has(inventory))
+    }
+
+    /// The files of one peer, in the order of the names' handles, those behind `after` only.
+    pub(super) fn files_of(
+        &self,
+        inventory: Handle<Inventory>,
+        after: Option<Handle<Name>>,
+    ) -> impl Iterator<Item = (Handle<Name>, Content)> {
+        let is_before = move |version: Handle<Version>| after.is_some_and(|after| self.versions[version].name <= after);
+        let order = move |version| if is_before(version) { Ordering::Less } else { Ordering::Greater };
+        let versions = self.inventories[inventory].versions.from(order);
+        versions.map(|version| (self.versions[version].name, self.content(version)))
     }
 
     /// Files of one peer.

@@ -132,6 +132,12 @@ impl Swarms {
         from.count()
     }
 
+    /// What a peer downloads.
+    pub(super) fn contents_of(&self, peer: Handle<Peer>) -> impl Iterator<Item = Content> {
+        let from = self.by_peer.range((peer, false, Handle::FIRST)..(peer, true, Handle::FIRST));
+        from.map(|(&(.., swarm), &member)| Content { id: self.swarms[swarm].id, size: self.members[member].size })
+    }
+
     pub(super) fn is_downloading(&self, peer: Handle<Peer>, id: ContentId) -> bool {
         self.find(peer, id).is_some_and(|member| !self.members[member].is_whole)
     }

@@ -4,7 +4,10 @@
 mod model;
 mod values;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use tonic::Status;
 
@@ -15,7 +18,7 @@ use self::{
 use super::*;
 use crate::tracker::{
     refusals::status,
-    registry::{Dice, ROOM, Room},
+    registry::{Dice, Key, ROOM, Room},
 };
 
 /// Part of the sentence of every refusal that there is.
@@ -72,9 +75,13 @@ impl Pair {
         let room = Room { peers: 5, files_per_peer: 4, files: 12, downloads_per_peer: 2, downloads: 6, ..ROOM };
         // Nobody dies here: the naive one has no clock.
         let config = Config { lease: Duration::from_secs(*limits::LEASE_SECONDS.end()), allow_advertise };
-        let registry = Mutex::new(Registry::with_room(config.lease, room));
+        let registry = Arc::new(Mutex::new(Registry::with_room(config.lease, room)));
         Self {
-            calls: Calls { registry, ..Calls::new(config, Key::new([seed as u8; 32]), Arc::default()) },
+            calls: Calls::new(
+                config,
+                Shared { key: Key::new([seed as u8; 32]), registry, listener: None },
+                Arc::default(),
+            ),
             model: Model { room, allow_advertise, peers: BTreeMap::new(), tokens: BTreeMap::new() },
             values: Values { dice: Dice(seed), rarity: [8, 30, 100][seed as usize % 3] },
             tokens: vec![vec![7; 16]],
@@ -161,7 +168,7 @@ impl Pair {
             }
             _ => self.search(),
         }
-        self.calls.registry.lock().unwrap().check_invariants();
+        self.calls.shared.registry.lock().unwrap().check_invariants();
     }
 
     fn joining(&mut self) -> proto::JoinRequest {
@@ -272,5 +279,5 @@ fn a_million_tiny_batches_leave_what_one_leaves() {
     }
     pair.model.announced(&batches[2]);
     pair.compare();
-    pair.calls.registry.lock().unwrap().check_invariants();
+    pair.calls.shared.registry.lock().unwrap().check_invariants();
 }
