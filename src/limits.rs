@@ -46,10 +46,10 @@ pub const PEERS: usize = 100_000;
 /// Rows in one search reply that comes in the order of paths.
 pub const SEARCH_RESULTS: usize = 1000;
 /// Rows in one that comes best first: whoever reads on asks for more.
-pub const RANKED_ROWS: usize = 100;
+pub const RANKED_ROWS: usize = 50;
 /// Versions among which these are the best: an index of parts finds all that begin with a text, or are
 /// it, before others, so that they decide only among those with equal rights.
-pub const SEARCH_CANDIDATES: usize = 3 * RANKED_ROWS;
+pub const SEARCH_CANDIDATES: usize = 4 * RANKED_ROWS;
 /// Blocks of 32 paths that one search for a part looks into; the next reply goes on from there.
 pub const SEARCH_BLOCKS: usize = 500;
 /// If a pattern for whole paths may be in no more blocks than these, they are looked into, and the matches put in

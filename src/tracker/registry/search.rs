@@ -1,7 +1,10 @@
 //! Files by name: ranked for whoever looks for something, complete and in order for whoever fetches all that
 //! a pattern means. Both in pages of bounded cost.
 
-use std::{cmp::Reverse, ops::ControlFlow};
+use std::{
+    cmp::Reverse,
+    ops::{ControlFlow, Range},
+};
 
 use super::{Content, Registry, files::Version, names::At, slab::Handle};
 use crate::{
@@ -118,7 +121,8 @@ fn text(bytes: &[u8]) -> Option<String> {
 struct Candidate {
     rank: Rank,
     sources: usize,
-    path: String,
+    /// Where it stands in the text of all candidates.
+    path: Range<usize>,
     version: Handle<Version>,
 }
 
@@ -158,7 +162,7 @@ impl Registry {
 
     fn ranked(&self, pattern: &Pattern, start: (At, u32, u16), asker_is_local: bool) -> Page<'_> {
         let (from, version, skip) = start;
-        let (mut candidates, mut end_version) = (Vec::new(), 0);
+        let (mut candidates, mut paths, mut end_version) = (Vec::new(), String::new(), 0);
         let next = self.files.names().with_part(pattern, from, |at, name, rank, path| {
             let first = if at == from { version as usize } else { 0 };
             for (nth, &found) in (0..).zip(self.files.versions(name)).skip(first) {
@@ -168,14 +172,16 @@ impl Registry {
                     return ControlFlow::Break(());
                 }
                 if sources > 0 {
-                    candidates.push(Candidate { rank, sources, path: path.to_owned(), version: found });
+                    let range = paths.len()..paths.len() + path.len();
+                    paths.push_str(path);
+                    candidates.push(Candidate { rank, sources, path: range, version: found });
                 }
             }
             ControlFlow::Continue(())
         });
         candidates.sort_by(|one, other| {
             let key = |it: &Candidate| (it.rank, Reverse(it.sources));
-            key(one).cmp(&key(other)).then_with(|| one.path.cmp(&other.path))
+            key(one).cmp(&key(other)).then_with(|| paths[one.path.clone()].cmp(&paths[other.path.clone()]))
         });
         let end = candidates.len().min(usize::from(skip) + limits::RANKED_ROWS);
         let next = if end < candidates.len() {
@@ -184,7 +190,7 @@ impl Registry {
             next.map(|at| Place::Ranked { at, version: end_version, skip: 0 })
         };
         let rows = candidates.drain(..end).skip(skip.into());
-        let rows = rows.map(|it| self.row(it.path, it.version, it.sources, asker_is_local)).collect();
+        let rows = rows.map(|it| self.row(paths[it.path].to_owned(), it.version, it.sources, asker_is_local)).collect();
         Page { rows, ranked: Some(start), next: next.map(Cursor) }
     }
 

@@ -14,9 +14,12 @@ impl Blocks {
 
     /// The first so many.
     pub(super) fn first(count: usize) -> Self {
-        let mut blocks = Self::NONE;
-        (0..count).for_each(|block| blocks.insert(block));
-        blocks
+        let word = |at: usize| match count.saturating_sub(at * 64) {
+            0 => 0,
+            bits @ 1..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        };
+        Self(std::array::from_fn(word))
     }
 
     pub(super) fn insert(&mut self, block: usize) {
