@@ -243,6 +243,11 @@ pub const STORE_HISTORY: Duration = Duration::from_secs(60);
 
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
+/// What a tracker was told less than so long before it was gone is told again to the next one that it is removed:
+/// what is shared among trackers is passed on within a second or two.
+pub const REMOVED_AGAIN_TIME: Duration = Duration::from_secs(10);
+/// So many paths at most: half of an announce.
+pub const REMOVED_AGAIN: usize = ANNOUNCE_FILES / 2;
 /// Trackers that a peer is given; more than run as one anywhere.
 pub const TRACKERS: usize = 16;
 /// A reply without rows.

@@ -9,9 +9,7 @@ use std::{
 
 use enjambre::{
     limits,
-    proto::{
-        AnnounceRequest, File, JoinRequest, RenewRequest, SearchReply, SearchRequest, tracker_client::TrackerClient,
-    },
+    proto::{AnnounceRequest, File, JoinRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient},
 };
 use tonic::{
     Code, Status,
@@ -28,6 +26,9 @@ pub fn client(tracker: SocketAddr) -> TrackerClient<Channel> {
 /// What a peer waits for an answer before it turns to another tracker.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
+/// What was removed so many changes ago a tracker has passed on.
+const LATELY: usize = 30;
+
 /// A file whose bytes are its path.
 pub fn file(path: &str) -> File {
     File { path: path.to_owned(), content: blake3::hash(path.as_bytes()).as_bytes().to_vec(), size: path.len() as u64 }
@@ -38,12 +39,12 @@ pub async fn find_all(client: &mut TrackerClient<Channel>, text: &str) -> Result
     let mut paths = Vec::new();
     let mut request = SearchRequest { text: text.to_owned(), ..SearchRequest::default() };
     loop {
-        let SearchReply { found, cursor, .. } = client.search(request.clone()).await?.into_inner();
-        paths.extend(found.into_iter().map(|found| found.path));
-        if cursor.is_empty() {
+        let reply = client.search(request.clone()).await?.into_inner();
+        paths.extend(reply.found.into_iter().map(|found| found.path));
+        if reply.cursor.is_empty() {
             return Ok(paths);
         }
-        request.cursor = cursor;
+        request.cursor = reply.cursor;
     }
 }
 
@@ -137,23 +138,24 @@ impl FleetPeer {
         loop {
             self.join().await;
             let mut told_at = self.at;
-            let mut old: Option<String> = None;
+            let (mut old, mut removed_lately): (Option<String>, Vec<String>) = (None, Vec::new());
             let (mut renew, mut change) = (Instant::now(), Instant::now());
-            let mut added = self.files();
+            let (mut added, mut again) = (self.files(), Vec::new());
             loop {
                 let now = Instant::now();
                 if told_at != self.at {
                     // The tracker before may not have passed on all that it was told.
                     (told_at, added) = (self.at, self.files());
-                    added.extend(old.clone());
+                    again = removed_lately.clone();
                 }
                 if !added.is_empty() || now >= change {
                     let new = format!("changing/{}/{round}", self.id);
                     round += 1;
                     let mut all = std::mem::take(&mut added);
                     all.push(new.clone());
-                    let removed: Vec<_> = old.iter().cloned().collect();
-                    all.retain(|path| !removed.contains(path));
+                    let removed: Vec<_> = old.iter().cloned().chain(again.drain(..)).collect();
+                    removed_lately.extend(old.take());
+                    removed_lately.drain(..removed_lately.len().saturating_sub(LATELY));
                     let files = all.iter().map(|path| file(path)).collect();
                     let request = AnnounceRequest { added: files, removed, ..AnnounceRequest::default() };
                     if !self.insist(Say::Announce(request)).await {

@@ -1,6 +1,6 @@
 //! The life of a link: join, announce, renew, and again whenever the tracker has forgotten.
 
-use std::{net::IpAddr, ops::Range, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, ops::Range, time::Duration};
 
 use prost::bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -190,6 +190,7 @@ impl Session<'_> {
         while !config.share.take_changes(limits::ANNOUNCE_FILES).is_empty() {}
         let mut work = Work::Share(None);
         let mut told = shared.caller.using();
+        let (mut removed, mut again) = (Removed::default(), Vec::new());
         self.renew_within(stay, 0.1..1.0);
         loop {
             // A tracker that is gone may not have passed on all it was told; the one that has taken its place may not
@@ -198,6 +199,7 @@ impl Session<'_> {
             if using != told {
                 told = using;
                 work = Work::Share(None);
+                again = removed.lately(Instant::now());
                 shared.downloads().doubt(&stay.token);
                 self.renew_at = Instant::now();
             }
@@ -207,14 +209,16 @@ impl Session<'_> {
             if let Err(end) = self.tell(stay, Downloads::begun).await {
                 return end;
             }
-            let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES);
+            let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES - again.len());
             if files.is_empty() {
                 // After the changes: a download that has become a file stays a source throughout.
                 if let Err(end) = self.tell(stay, Downloads::ended).await {
                     return end;
                 }
             }
-            files.extend(work.next(config, limits::ANNOUNCE_FILES - files.len()));
+            // Before the share: what is there again comes after it.
+            files.splice(0..0, again.drain(..).map(|path| (path, None)));
+            files.extend(work.next(config, limits::ANNOUNCE_FILES.saturating_sub(files.len())));
             if files.is_empty() {
                 shared.stand(|standing| standing.announced = Some(seen));
                 // News do not put a renewal off: most of them tell the tracker nothing.
@@ -231,9 +235,14 @@ impl Session<'_> {
                 }
                 continue;
             }
+            let gone: Vec<_> =
+                files.iter().filter(|(_, entry)| entry.is_none()).map(|(path, _)| path.clone()).collect();
             let mut request = announcement(&stay.token, files);
             match self.announce(stay, &request).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    removed.note(Instant::now(), gone);
+                    continue;
+                }
                 Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return end,
                 Err(other) => {
                     let text = other.into_text();
@@ -320,6 +329,23 @@ impl Session<'_> {
             self.trouble = Some(trouble);
             say(line());
         }
+    }
+}
+
+/// What the tracker was told lately that it is gone: one that is gone itself may not have passed that on.
+#[derive(Default)]
+struct Removed(VecDeque<(Instant, SharePath)>);
+
+impl Removed {
+    fn note(&mut self, now: Instant, paths: Vec<SharePath>) {
+        self.0.extend(paths.into_iter().map(|path| (now, path)));
+        let many = self.0.len().saturating_sub(limits::REMOVED_AGAIN);
+        self.0.drain(..many);
+    }
+
+    fn lately(&self, now: Instant) -> Vec<SharePath> {
+        let is_late = |at: &Instant| now.duration_since(*at) < limits::REMOVED_AGAIN_TIME;
+        self.0.iter().filter(|(at, _)| is_late(at)).map(|(_, path)| path.clone()).collect()
     }
 }
 
