@@ -5,8 +5,8 @@ use hashbrown::HashTable;
 
 use super::slab::Handle;
 
-/// Parts; with the most files there can be, one of them grows in half a millisecond.
-const SHARDS: usize = 4096;
+/// Parts; with a million names, one of them has 4,000 and grows in a moment.
+const SHARDS: usize = 256;
 
 pub(super) struct Shards<T> {
     /// None as long as nothing is in.
