@@ -27,7 +27,7 @@ use std::{
 use tokio::{
     runtime,
     sync::oneshot,
-    task::LocalSet,
+    task::{LocalSet, yield_now},
     time::{sleep, sleep_until},
 };
 
@@ -259,6 +259,9 @@ impl Store {
         if self.registry().forget_kept(id) {
             say(format_args!("forget peer={id}"));
         }
-        tokio::task::yield_now().await;
+        while self.registry().tidy(limits::TIDY_FILES) {
+            yield_now().await;
+        }
+        yield_now().await;
     }
 }
