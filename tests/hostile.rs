@@ -10,66 +10,25 @@ mod support;
 use std::task::{Context, Poll};
 
 use enjambre::{
+    codec::Plain,
     limits,
     proto::{
         AnnounceRequest, Download, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchReply,
         SearchRequest, tracker_client::TrackerClient,
     },
 };
-use prost::{
-    Message,
-    bytes::{Buf, BufMut},
-};
+use prost::{Message, bytes::Bytes};
 use support::*;
 use tonic::{
     Code, Request, Status,
     body::Body,
     client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::{Service, http, tokio_stream},
     transport::{Channel, Endpoint},
 };
 
 /// The six calls.
 const CALLS: [&str; 6] = ["Join", "Announce", "Renew", "Leave", "Search", "Locate"];
-
-/// Bytes as they are.
-#[derive(Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        dst.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(src.copy_to_bytes(src.remaining()).to_vec()))
-    }
-}
 
 async fn channel(tracker: &Process) -> Channel {
     Endpoint::from_shared(format!("http://{}", tracker.address)).unwrap().timeout(PATIENCE).connect().await.unwrap()
@@ -79,8 +38,9 @@ async fn channel(tracker: &Process) -> Channel {
 async fn call(channel: &Channel, path: &str, messages: Vec<Vec<u8>>) -> Result<Vec<u8>, Status> {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
-    let request = Request::new(tokio_stream::iter(messages));
-    grpc.client_streaming(request, path.parse().unwrap(), Raw).await.map(tonic::Response::into_inner)
+    let request = Request::new(tokio_stream::iter(messages.into_iter().map(Bytes::from)));
+    let reply = grpc.client_streaming(request, path.parse().unwrap(), Plain).await?;
+    Ok(reply.into_inner().to_vec())
 }
 
 fn path(call: &str) -> String {

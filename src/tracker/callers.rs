@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::limits;
+use crate::{address::origin, limits};
 
 /// How long one request uses up what an address may ask.
 const REQUEST_TIME: Duration = Duration::from_nanos(1_000_000_000 / limits::ADDRESS_REQUESTS);
@@ -79,20 +79,12 @@ impl Callers {
             accounts.swept = now;
         }
         let new = || Arc::new(Account { busy_until: Mutex::new(now), queued: AtomicUsize::new(0) });
-        let account = accounts.by_address.entry(network(address)).or_insert_with(new);
+        let account = accounts.by_address.entry(origin(address)).or_insert_with(new);
         // One of these is the table's own.
         if Arc::strong_count(account) > limits::ADDRESS_CONNECTIONS {
             return Err(Full::Address);
         }
         Ok(Arc::clone(account))
-    }
-}
-
-/// What counts as one address: of IPv6 a /64, which every host has to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -160,6 +152,8 @@ impl Drop for Queued {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {

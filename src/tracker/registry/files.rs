@@ -275,7 +275,7 @@ impl Files {
     /// The version of a name with a content; a new one, if there is none.
     fn version(&mut self, name: Handle<Name>, content: Content) -> Handle<Version> {
         let at = match self.place_of(name, content) {
-            Ok(version) => return version,
+            Ok(at) => return self.versions(name)[at],
             Err(at) => at,
         };
         let version = Version { name, held: Handle::FIRST, holders: List::EMPTY, next: None, before: None };
@@ -299,17 +299,15 @@ impl Files {
         version
     }
 
-    /// The version of a name with a content; if there is none, where it would stand.
-    fn place_of(&self, name: Handle<Name>, content: Content) -> Result<Handle<Version>, usize> {
-        let versions = self.versions(name);
-        let at = versions.binary_search_by(|version| self.content(*version).cmp(&content));
-        at.map(|at| versions[at])
+    /// Where the version with a content stands among those of a name; if there is none, where it would.
+    fn place_of(&self, name: Handle<Name>, content: Content) -> Result<usize, usize> {
+        self.versions(name).binary_search_by(|version| self.content(*version).cmp(&content))
     }
 
     /// Forgets a version that nobody holds.
     fn forget(&mut self, version: Handle<Version>) {
         let name = self.versions[version].name;
-        if let Ok(at) = self.versions(name).binary_search_by(|other| self.content(*other).cmp(&self.content(version))) {
+        if let Ok(at) = self.place_of(name, self.content(version)) {
             self.versions_of.remove(&mut self.names[name].versions, at);
         }
         if self.names[name].versions.len() == 0 {

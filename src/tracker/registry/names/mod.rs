@@ -98,7 +98,7 @@ impl Names {
         let path = self.paths.path(name);
         self.by_path.remove(self.paths.hash(&path), name, |name| self.paths.hash_of(name));
         self.order.remove(self.paths.compare(&path));
-        self.paths.remove(name);
+        self.paths.remove(name, path.len());
     }
 
     /// Empties segments that hold little, `count` paths at most; whether there is more to do.

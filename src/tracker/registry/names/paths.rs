@@ -135,8 +135,9 @@ impl Paths {
         name
     }
 
-    pub(super) fn remove(&mut self, name: Handle<Name>) {
-        self.bytes -= self.path(name).len();
+    /// Forgets a name, whose path is so many bytes long.
+    pub(super) fn remove(&mut self, name: Handle<Name>, bytes: usize) {
+        self.bytes -= bytes;
         let Name { place, .. } = self.names.remove(name);
         self.vacate(place);
         if self.names.len() == 0 {
