@@ -15,7 +15,9 @@ use std::{
 
 use enjambre::{
     limits,
-    proto::{AnnounceRequest, JoinRequest, LeaveRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient},
+    proto::{
+        AnnounceRequest, File, JoinRequest, LeaveRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient,
+    },
 };
 use support::*;
 use tonic::{
@@ -148,7 +150,7 @@ async fn metrics_tell_what_happened() {
 
     let mut tracked = client(&tracker).await;
     let token = tracked.join(joining("a")).await.unwrap().into_inner().token;
-    let file = |path: &str, byte| enjambre::proto::File { path: path.into(), content: vec![byte; 32], size: 1 };
+    let file = |path: &str, byte| File { path: path.into(), content: vec![byte; 32], size: 1 };
     let added = vec![file("x", 1), file("y", 1), file("z", 2)];
     tracked.announce(AnnounceRequest { token: token.clone(), added, ..AnnounceRequest::default() }).await.unwrap();
     tracked.search(searching("x")).await.unwrap();
@@ -186,6 +188,26 @@ async fn metrics_tell_what_happened() {
         // That it is closed is this runtime's work.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_peer_held_is_released_when_it_leaves_and_not_when_a_lease_ends() {
+    let (tracker, at) = monitored(&["--lease", "3600"]);
+    let mut tracked = client(&tracker).await;
+    let file = |number| File { path: format!("{number}"), content: vec![1; 32], size: 1 };
+    let added: Vec<_> = (0..limits::ANNOUNCE_FILES).map(file).collect();
+    let mut held = async || {
+        let token = tracked.join(joining("a")).await.unwrap().into_inner().token;
+        let request = AnnounceRequest { token: token.clone(), added: added.clone(), ..AnnounceRequest::default() };
+        tracked.announce(request).await.unwrap();
+        token
+    };
+    let paths = |at| value(&metrics(at), "enjambre_paths", &[]);
+    let _superseded = held().await;
+    let token = held().await;
+    assert_eq!(paths(at), limits::ANNOUNCE_FILES as f64);
+    tracked.leave(LeaveRequest { token }).await.unwrap();
+    wait_for(PATIENCE, "no path is left", || paths(at) == 0.0);
 }
 
 #[test]

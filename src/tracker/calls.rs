@@ -86,10 +86,25 @@ impl Calls {
         (registry, now)
     }
 
+    /// Tells the other trackers.
     fn tell(&self, of: impl FnOnce(&dyn Listener)) {
         if let Some(listener) = &self.shared.listener {
             of(&**listener);
         }
+    }
+
+    /// Tells them of the peer whose token this is.
+    fn tell_of(&self, registry: &Registry, token: Token<'_>, of: impl FnOnce(&dyn Listener, &PeerId)) {
+        if let Some(listener) = &self.shared.listener
+            && let Some(id) = registry.holder_id(token)
+        {
+            of(&**listener, id);
+        }
+    }
+
+    /// Waits until there is something to [`expire`](Self::expire) that no lease says.
+    pub(super) async fn gone(&self) {
+        self.shared.gone.notified().await;
     }
 
     /// Forgets the dead, and does a step of what they leave to be done; says after what time there may be more.
@@ -122,6 +137,9 @@ impl Calls {
         let join = Join { id: id.clone(), identity, address, zone };
         let (mut registry, now) = self.registry();
         let Joined { incarnation, took_over } = registry.join(now, join, millis)?;
+        if took_over {
+            self.shared.gone.notify_one();
+        }
         say(format_args!("{line} took_over={took_over}"));
         self.tell(|listener| listener.joined(&id));
         Ok(proto::JoinReply {
@@ -193,11 +211,7 @@ impl Calls {
         }
         let (mut registry, now) = self.registry();
         registry.announce(now, token, &changes)?;
-        self.tell(|listener| {
-            if let Some(id) = registry.holder_id(token) {
-                listener.announced(id, &changes);
-            }
-        });
+        self.tell_of(&registry, token, |listener, id| listener.announced(id, &changes));
         Ok(proto::AnnounceReply {})
     }
 
@@ -205,17 +219,14 @@ impl Calls {
         let token = self.token(&request.token)?;
         let (mut registry, now) = self.registry();
         registry.renew(now, token)?;
-        self.tell(|listener| {
-            if let Some(id) = registry.holder_id(token) {
-                listener.renewed(id);
-            }
-        });
+        self.tell_of(&registry, token, |listener, id| listener.renewed(id));
         Ok(proto::RenewReply {})
     }
 
     pub(super) fn leave(&self, request: &proto::LeaveRequest) -> Result<proto::LeaveReply, Refused> {
         let token = self.token(&request.token)?;
         let id = self.registry().0.leave(token)?;
+        self.shared.gone.notify_one();
         say(format_args!("leave peer={id}"));
         self.tell(|listener| listener.left(&id));
         Ok(proto::LeaveReply {})

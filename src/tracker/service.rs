@@ -102,7 +102,10 @@ pub async fn serve(
             match calls.expire() {
                 // There is more to do at once, but others come first.
                 Duration::ZERO => yield_now().await,
-                pause => sleep(pause).await,
+                pause => tokio::select! {
+                    () = sleep(pause) => {}
+                    () = calls.gone() => {}
+                },
             }
         }
     };

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
+
 use super::{
     calls::{Config, random},
     registry::{Changes, Key, Registry},
@@ -13,6 +15,8 @@ pub struct Shared {
     /// What lease tokens are sealed under.
     pub(super) key: Key,
     pub(super) registry: Arc<Mutex<Registry>>,
+    /// An entry is gone, and what it held is to be released. Of those whose lease ends, nobody needs to be told.
+    pub(super) gone: Arc<Notify>,
     /// Who tells the other trackers.
     pub(super) listener: Option<Arc<dyn Listener>>,
 }
@@ -21,7 +25,7 @@ impl Shared {
     /// Of a tracker that is alone. Tokens of one that ran here before are no good: their holders join again.
     pub fn alone(config: Config) -> Self {
         let registry = Arc::new(Mutex::new(Registry::new(config.lease)));
-        Self { key: Key::new(random()), registry, listener: None }
+        Self { key: Key::new(random()), registry, gone: Arc::default(), listener: None }
     }
 }
 

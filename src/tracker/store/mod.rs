@@ -17,6 +17,7 @@ mod writer;
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
+    future::pending,
     io,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,7 +27,7 @@ use std::{
 
 use tokio::{
     runtime,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::{LocalSet, yield_now},
     time::{sleep, sleep_until},
 };
@@ -57,10 +58,10 @@ pub async fn share(
     config: Config,
     on_degraded: impl Fn(bool) + Send + 'static,
 ) -> io::Result<Shared> {
-    let registry = Arc::new(Mutex::new(Registry::new(config.lease)));
     let outbox = Arc::new(Outbox::default());
+    let Shared { registry, gone, .. } = Shared::alone(config);
     let (ready, is_ready) = oneshot::channel();
-    let shared = (Arc::clone(&registry), Arc::clone(&outbox));
+    let shared = (Arc::clone(&registry), Arc::clone(&gone), Arc::clone(&outbox));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("store".to_owned()).spawn(move || {
         let _end = EndWithIt;
@@ -68,7 +69,7 @@ pub async fn share(
         LocalSet::new().block_on(&runtime, store.run(&address));
     })?;
     let key = is_ready.await.map_err(io::Error::other)?;
-    Ok(Shared { key: Key::new(key), registry, listener: Some(outbox) })
+    Ok(Shared { key: Key::new(key), registry, gone, listener: Some(outbox) })
 }
 
 /// A tracker that no longer hears what others know, and does not know that, would mislead whoever asks it.
@@ -87,6 +88,8 @@ struct Store {
     me: TrackerId,
     lease: Duration,
     registry: Arc<Mutex<Registry>>,
+    /// See [`Shared`].
+    gone: Arc<Notify>,
     outbox: Arc<Outbox>,
     book: RefCell<Book>,
     /// Which etcd it was, and up to which of its revisions everything is known.
@@ -104,7 +107,7 @@ impl Store {
     fn new(
         address: &StoreAddress,
         lease: Duration,
-        (registry, outbox): (Arc<Mutex<Registry>>, Arc<Outbox>),
+        (registry, gone, outbox): (Arc<Mutex<Registry>>, Arc<Notify>, Arc<Outbox>),
         on_degraded: Box<dyn Fn(bool)>,
         ready: oneshot::Sender<[u8; 32]>,
     ) -> Self {
@@ -113,6 +116,7 @@ impl Store {
             me: TrackerId(u64::from_ne_bytes(random())),
             lease,
             registry,
+            gone,
             outbox,
             book: RefCell::default(),
             position: Cell::new(None),
@@ -235,32 +239,27 @@ impl Store {
 
     /// Forgets peers that were gone from etcd after it was away, and that nobody has put again.
     async fn sweep(&self) -> Infallible {
-        loop {
-            if let Some(grace) = self.grace.get() {
-                sleep_until(grace.into()).await;
-                self.grace.set(None);
-                let now = Instant::now();
-                let doomed = |doomed: Option<Instant>| doomed.is_some_and(|at| at <= now);
-                let gone: Vec<_> = (self.book.borrow().iter())
-                    .filter(|(_, known)| doomed(known.doomed))
-                    .map(|(id, _)| id.clone())
-                    .collect();
-                for id in gone {
-                    self.book.borrow_mut().remove(&id);
-                    self.forget(&id).await;
-                }
+        if let Some(grace) = self.grace.get() {
+            sleep_until(grace.into()).await;
+            self.grace.set(None);
+            let now = Instant::now();
+            let gone: Vec<_> = (self.book.borrow().iter())
+                .filter(|(_, known)| known.doomed.is_some_and(|at| at <= now))
+                .map(|(id, _)| id.clone())
+                .collect();
+            for id in gone {
+                self.book.borrow_mut().remove(&id);
+                self.forget(&id).await;
             }
-            std::future::pending::<()>().await;
         }
+        pending().await
     }
 
     /// Forgets a peer that another tracker served.
     async fn forget(&self, id: &PeerId) {
         if self.registry().forget_kept(id) {
+            self.gone.notify_one();
             say(format_args!("forget peer={id}"));
-        }
-        while self.registry().tidy(limits::TIDY_FILES) {
-            yield_now().await;
         }
         yield_now().await;
     }

@@ -123,6 +123,8 @@ impl Store {
         let mut registry = self.registry();
         // A newer join here is about to be written over it.
         if registry.entry(id).is_none_or(|ours| ours.incarnation <= incarnation) {
+            // What an older join held is left behind.
+            self.gone.notify_one();
             let kept = registry.keep(join, incarnation).and_then(|()| registry.set_kept_downloads(id, downloading));
             return kept.map_err(|refusal| refusal.to_string());
         }

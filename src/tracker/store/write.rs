@@ -183,6 +183,7 @@ impl Store {
             let Some(taken) = taken else { return Ok(Written::Again) };
             revision = taken;
             self.registry().forget_kept(id);
+            self.gone.notify_one();
         }
         let (first, end) = self.keys.peer(id);
         if etcd.change_if(&key, revision, vec![Change::DeleteRange((first, end))]).await?.is_none() {

@@ -79,7 +79,7 @@ impl Pair {
         Self {
             calls: Calls::new(
                 config,
-                Shared { key: Key::new([seed as u8; 32]), registry, listener: None },
+                Shared { key: Key::new([seed as u8; 32]), registry, ..Shared::alone(config) },
                 Arc::default(),
             ),
             model: Model { room, allow_advertise, peers: BTreeMap::new(), tokens: BTreeMap::new() },
