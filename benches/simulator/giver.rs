@@ -6,9 +6,12 @@ use enjambre::{limits, peer::swarm::plan::Ask};
 
 use super::{Stage, Want, World, clock::Event};
 
-/// The head of a request, and of an answer: as they are on the wire.
-pub(super) const REQUEST_BYTES: u32 = 160;
-const HEAD_BYTES: u32 = 200;
+/// The head of a request for pieces, and of its answer: as they are on the wire.
+pub(super) const REQUEST_BYTES: u32 = 145;
+const HEAD_BYTES: u32 = 195;
+/// Of a question for news, and of its answer.
+pub(super) const QUESTION_BYTES: u32 = 125;
+const NEWS_BYTES: u32 = 120;
 /// A piece number in a head, with its comma.
 const NUMBER_BYTES: u32 = 4;
 
@@ -56,7 +59,7 @@ impl World {
                 self.send(connection, bytes + u64::from(HEAD_BYTES));
             }
             Reply::Small(bytes) => {
-                let bytes = bytes + HEAD_BYTES;
+                let bytes = bytes + NEWS_BYTES;
                 self.count(giver, taker, bytes);
                 let took = self.network.post(giver, taker, bytes);
                 self.clock.after(took, Event::Told(connection as u32));

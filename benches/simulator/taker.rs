@@ -11,7 +11,7 @@ use enjambre::{
     },
 };
 
-use super::{Connection, Stage, Want, World, clock::Event, giver::REQUEST_BYTES, tracker};
+use super::{Connection, Stage, Want, World, clock::Event, giver::{QUESTION_BYTES, REQUEST_BYTES}, tracker};
 
 pub(super) struct Download {
     pub(super) plan: Plan,
@@ -179,8 +179,9 @@ impl World {
         let opening =
             if std::mem::replace(&mut line.is_open, true) { Duration::ZERO } else { self.scenario.latency * 2 };
         let (taker, giver) = (line.taker, line.giver);
-        self.count(taker, giver, REQUEST_BYTES);
-        let took = self.network.post(taker, giver, REQUEST_BYTES);
+        let bytes = if matches!(line.want, Want::Pieces(Ask::News)) { QUESTION_BYTES } else { REQUEST_BYTES };
+        self.count(taker, giver, bytes);
+        let took = self.network.post(taker, giver, bytes);
         self.clock.after(opening + took, Event::Asked(connection as u32));
     }
 
