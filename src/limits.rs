@@ -34,6 +34,9 @@ pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 pub const EXPIRY_STEP: usize = 256;
 /// Files added and removed in one announce.
 pub const ANNOUNCE_FILES: usize = 1000;
+/// Files of an announce that are put into the registry in one step, between which others are answered: half a
+/// millisecond, two where all are new.
+pub const ANNOUNCE_STEP: usize = 200;
 /// Files one peer may hold in the tracker: the share of a million files fits.
 pub const FILES_PER_PEER: usize = 2_000_000;
 /// Files all peers hold together: 26 bytes each, as measured where ten peers share a path, which is a sixth of a
@@ -92,6 +95,9 @@ pub const CANDIDATES: usize = 64;
 /// Holders of a content that one answer looks at to find those: whom it cannot give (on the tracker's loopback,
 /// say) it passes over. Where there are no more of them than this, none that it can give is missed.
 pub const HOLDERS_SEEN: usize = 512;
+/// Sizes of one content id among which one answer chooses sources: all but one are lies, and whoever is sent to a
+/// liar asks again.
+pub const SIZES_SEEN: usize = 32;
 /// Other zones that one answer takes neighbours from; so too.
 pub const ZONES: usize = 16;
 /// Peers reported dead with one question for sources.

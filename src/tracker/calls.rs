@@ -13,6 +13,7 @@ use std::{
 
 use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::task::yield_now;
 
 use super::{
     metrics::Metrics,
@@ -183,7 +184,8 @@ impl Calls {
         Ok(ip.to_canonical())
     }
 
-    pub(super) fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
+    /// Between the steps others are answered; who gives up waiting has announced a part, and says all of it again.
+    pub(super) async fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
         let token = self.token(&request.token)?;
         let proto::AnnounceRequest { added, removed, downloading, stopped, .. } = request;
         if added.len() + removed.len() + downloading.len() + stopped.len() > limits::ANNOUNCE_FILES {
@@ -209,9 +211,14 @@ impl Calls {
         for (at, id) in stopped.iter().enumerate() {
             changes.stopped.push(content_id(format_args!("stopped[{at}]"), id)?);
         }
-        let (mut registry, now) = self.registry();
-        registry.announce(now, token, &changes)?;
-        self.tell_of(&registry, token, |listener, id| listener.announced(id, &changes));
+        let mut underway = {
+            let (mut registry, now) = self.registry();
+            registry.begin(now, token, &changes)?
+        };
+        let _telling = Telling { calls: self, token, changes: &changes };
+        while self.registry().0.go_on(token, &mut underway, limits::ANNOUNCE_STEP)? {
+            yield_now().await;
+        }
         Ok(proto::AnnounceReply {})
     }
 
@@ -286,6 +293,20 @@ impl Calls {
     }
 }
 
+/// Tells the other trackers of an announce in the end, however much of it was made.
+struct Telling<'a> {
+    calls: &'a Calls,
+    token: Token<'a>,
+    changes: &'a Changes,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let (registry, _) = self.calls.registry();
+        self.calls.tell_of(&registry, self.token, |listener, id| listener.announced(id, self.changes));
+    }
+}
+
 fn parse<T: FromStr<Err: Display>>(field: impl Display, text: &str) -> Result<T, Refused> {
     text.parse().map_err(|rule| invalid(field, rule))
 }
@@ -355,6 +376,18 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod hostile;
 
+/// What an announce comes to that nobody else gets in between.
+#[cfg(test)]
+fn at_once<T>(call: impl Future<Output = T>) -> T {
+    let mut call = std::pin::pin!(call);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(reply) = call.as_mut().poll(&mut context) {
+            return reply;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,9 +450,8 @@ mod tests {
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };
-        calls
-            .announce(&proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() })
-            .unwrap();
+        let announce = proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() };
+        at_once(calls.announce(&announce)).unwrap();
         for exact in [true, false] {
             let search =
                 proto::SearchRequest { text: "x".into(), exact, places: true, ..proto::SearchRequest::default() };

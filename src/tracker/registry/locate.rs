@@ -123,7 +123,7 @@ impl Registry {
     /// What anybody is told, but for the one who asks.
     fn whole(&self, ask: &Ask<'_>, asker: Option<Handle<Peer>>) -> Located<'_> {
         let (mut paths, mut sizes, mut end) = (Vec::new(), Vec::new(), 0);
-        for held in self.files.sizes(ask.id) {
+        for held in self.files.sizes(ask.id, ask.dice) {
             paths.extend(self.files.paths(held, ask.is_local()).take(limits::NAMED));
             let holders = self.files.holders(held);
             end += holders.len();
