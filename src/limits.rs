@@ -42,8 +42,9 @@ pub const FILES_PER_PEER: usize = 2_000_000;
 /// Files all peers hold together: 26 bytes each, as measured where ten peers share a path, which is a sixth of a
 /// machine of 2 GiB. A path and a content that nobody shares take some 180 with them.
 pub const FILES: usize = 12_000_000;
-/// All distinct paths together; with [`FILES`] this bounds the tracker's memory.
-pub const PATHS_BYTES: usize = 512 << 20;
+/// All distinct paths together; with [`FILES`] this bounds the tracker's memory: with what finds them, paths
+/// as in `make bench-registry` take twice their length, a quarter of a machine of 2 GiB. Two and a half million paths of a hundred bytes fit.
+pub const PATHS_BYTES: usize = 256 << 20;
 /// Live peers in one tracker.
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply that comes in the order of paths.
@@ -181,6 +182,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const DRAIN_CALLS_TIME: Duration = Duration::from_secs(2);
 /// Lines about refusals in the tracker's log, a second: strangers do not fill a disk.
 pub const REFUSAL_LINES: u32 = 20;
+/// What is written to the tracker's log at once, a line or two: a pipe that has room takes so many bytes without
+/// waiting for its reader (PIPE_BUF).
+pub const LOG_BYTES: usize = 4096;
 /// Connections to the tracker's metrics and `/healthz`; above that the oldest is closed.
 pub const MONITOR_CONNECTIONS: usize = 16;
 /// The head of a request there.

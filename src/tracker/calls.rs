@@ -16,6 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::task::yield_now;
 
 use super::{
+    log::log,
     metrics::Metrics,
     registry::{
         Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Refusal, Registry, Source, Token,
@@ -28,7 +29,7 @@ use crate::{
     content::ContentId,
     limits,
     name::{PeerId, SharePath},
-    proto, say,
+    proto,
 };
 
 /// How a tracker behaves.
@@ -77,14 +78,21 @@ impl Calls {
 
     /// The registry as it is at this moment, without peers whose lease has ended.
     fn registry(&self) -> (MutexGuard<'_, Registry>, Instant) {
-        let mut registry = self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = lock();
         let now = Instant::now();
-        for id in registry.expire(now) {
+        let gone = registry.expire(now);
+        if gone.is_empty() {
+            return (registry, now);
+        }
+        // Nobody waits for the registry while the log is written.
+        drop(registry);
+        for id in gone {
             self.metrics.expired();
-            say(format_args!("expire peer={id}"));
+            log(format_args!("expire peer={id}"));
             self.tell(|listener| listener.expired(&id));
         }
-        (registry, now)
+        (lock(), now)
     }
 
     /// Tells the other trackers.
@@ -141,8 +149,9 @@ impl Calls {
         if took_over {
             self.shared.gone.notify_one();
         }
-        say(format_args!("{line} took_over={took_over}"));
         self.tell(|listener| listener.joined(&id));
+        drop(registry);
+        log(format_args!("{line} took_over={took_over}"));
         Ok(proto::JoinReply {
             token: Token::new(&id, &identity, incarnation).sealed(&self.shared.key),
             lease_millis: u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX),
@@ -234,8 +243,8 @@ impl Calls {
         let token = self.token(&request.token)?;
         let id = self.registry().0.leave(token)?;
         self.shared.gone.notify_one();
-        say(format_args!("leave peer={id}"));
         self.tell(|listener| listener.left(&id));
+        log(format_args!("leave peer={id}"));
         Ok(proto::LeaveReply {})
     }
 

@@ -277,6 +277,41 @@ fn whoever_is_superseded_while_its_changes_are_made_changes_nothing_more() {
 }
 
 #[test]
+fn a_search_goes_on_at_another_tracker_that_knows_the_same() {
+    let now = Instant::now();
+    let mut one = three(now);
+    let mut other = three(now);
+    // More than the candidates of a page, and put in the other way round.
+    let names: Vec<_> = (0..limits::SEARCH_CANDIDATES + 30).map(|number| format!("part/{number:04}")).collect();
+    for name in &names {
+        one.announce(now, first(1), &files(&[(name, "1")], &[])).unwrap();
+    }
+    for name in names.iter().rev() {
+        other.announce(now, first(1), &files(&[(name, "1")], &[])).unwrap();
+    }
+    let pattern = Pattern::new("art");
+    let paths = |rows: Vec<Row<'_>>| rows.into_iter().map(|row| row.path).collect::<Vec<_>>();
+    // Within what all rank together nothing is told twice or missed; beyond it, as much as there is.
+    let few = Pattern::new("/000");
+    for (pattern, given, whole) in [(&few, 3, 10), (&few, 9, 10), (&pattern, 30, names.len())] {
+        let begun = all(&one, pattern, None, false);
+        assert_eq!(begun.len(), whole);
+        let cursor = one.search(pattern, None, false).after(given).unwrap();
+        let rest = paths(all(&other, pattern, Some(cursor), false));
+        assert_eq!(rest.len(), whole - given);
+        if whole <= limits::SEARCH_CANDIDATES {
+            assert_eq!(rest, paths(begun)[given..]);
+        }
+    }
+    let mut from = None;
+    for _ in 0..limits::SEARCH_CANDIDATES / limits::RANKED_ROWS {
+        from = one.search(&pattern, from.as_ref(), false).after(usize::MAX);
+    }
+    let rest = all(&other, &pattern, from, false);
+    assert_eq!(rest.len(), 30, "more than one page is left out");
+}
+
+#[test]
 fn a_locate_names_a_hundred_of_many_and_over_time_all() {
     let now = Instant::now();
     let mut registry = Registry::new(LEASE);
