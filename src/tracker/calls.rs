@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Display,
+    fmt::{Display, Write as _},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
@@ -291,8 +291,8 @@ impl Calls {
             paths: located.paths,
             sources: (located.sources.into_iter())
                 .map(|source| proto::Source {
-                    peer_id: source.id.to_string(),
-                    address: source.address.to_string(),
+                    peer_id: source.id.as_str().to_owned(),
+                    address: address_text(source.address),
                     zone: source.zone.as_str().to_owned(),
                     size: source.size,
                     partial: source.is_partial,
@@ -314,6 +314,13 @@ impl Drop for Telling<'_> {
         let (registry, _) = self.calls.registry();
         self.calls.tell_of(&registry, self.token, |listener, id| listener.announced(id, self.changes));
     }
+}
+
+/// An address as text, for which memory is asked once: a locate has ten and more.
+fn address_text(address: SocketAddr) -> String {
+    let mut text = String::with_capacity(if address.is_ipv4() { 21 } else { 58 });
+    let _ = write!(text, "{address}");
+    text
 }
 
 fn parse<T: FromStr<Err: Display>>(field: impl Display, text: &str) -> Result<T, Refused> {
@@ -357,8 +364,8 @@ fn search_reply<'a>(page: Page<'a>, near: Option<impl Fn(Content) -> Vec<Source<
         let mut places = Vec::new();
         for source in near.into_iter().flatten().filter(|source| placed.insert(source.id)) {
             let place = proto::Place {
-                peer_id: source.id.to_string(),
-                address: source.address.to_string(),
+                peer_id: source.id.as_str().to_owned(),
+                address: address_text(source.address),
                 zone: source.zone.as_str().to_owned(),
             };
             bytes += place.encoded_len() + FIELD_BYTES;

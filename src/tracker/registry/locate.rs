@@ -138,10 +138,11 @@ impl Registry {
             Some((holders.get(holders.len() - (end - at))?, size))
         });
         let sources = seen.filter(|&(peer, _)| Some(peer) != asker && ask.may_have(&self.peers[peer]));
-        let mut sources: Vec<_> = sources.take(limits::NAMED).collect();
-        sources.sort_by_key(|&(peer, _)| self.peers[peer].is_suspect());
-        let sources = sources.into_iter().map(|(peer, size)| self.peers[peer].source(size, false));
-        Located { paths, sources: sources.collect() }
+        let sources = sources.take(limits::NAMED).map(|(peer, size)| (&self.peers[peer], size));
+        let mut found = Vec::with_capacity(end.min(limits::NAMED));
+        found.extend(sources);
+        found.sort_by_key(|(peer, _)| peer.is_suspect());
+        Located { paths, sources: found.into_iter().map(|(peer, size)| peer.source(size, false)).collect() }
     }
 }
 

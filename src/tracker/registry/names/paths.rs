@@ -94,9 +94,10 @@ impl Paths {
     }
 
     pub(super) fn path(&self, name: Handle<Name>) -> String {
-        let mut path = Vec::new();
+        // Most paths fit, and it does not grow as it is put together.
+        let mut path = Vec::with_capacity(96);
         self.put(name, &mut path);
-        String::from_utf8_lossy(&path).into_owned()
+        String::from_utf8(path).unwrap_or_default()
     }
 
     /// Makes `path` the path of a name.
