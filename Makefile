@@ -53,7 +53,7 @@ bench-swarm: tools ## one file to a crowd, next to aria2 (about ten minutes; ONL
 bench-locate: tools ## what an answer and a renewal cost among 1 and among 10,000 (half a minute)
 	@cargo bench --quiet --bench locate
 
-bench-comeback: tools ## a tracker that is killed and started again, and 10,000 peers that come back (two minutes, 3 GiB of memory; PEERS=1000 for fewer)
+bench-comeback: tools ## 10,000 peers: they come back to a killed tracker, stay, and leave (four minutes, 3 GiB of memory; PEERS=1000 for fewer)
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --bench comeback
 

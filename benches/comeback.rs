@@ -1,6 +1,7 @@
-//! A fleet that comes back all at once: the tracker is killed and started again, and every peer joins and
-//! announces as soon as it is let. What is measured is how long that takes, and what those who search wait for
-//! meanwhile. `make bench-comeback` runs it; `PEERS=1000` for fewer.
+//! A fleet on one tracker. The tracker is killed and started again, and every peer joins and announces as soon as
+//! it is let: how long that takes, and what those who search wait for meanwhile. Then, with all of them
+//! connected: what the tracker weighs, and how many calls it answers, next to empty ones. Then all leave: what it gives
+//! back. `make bench-comeback` runs it; `PEERS=1000` for fewer.
 
 mod report;
 #[path = "../tests/support/mod.rs"]
@@ -8,7 +9,7 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,13 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enjambre::proto::{AnnounceRequest, File, JoinRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient};
+use enjambre::proto::{
+    AnnounceRequest, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchRequest,
+    tracker_client::TrackerClient,
+};
 use report::Report;
 use support::*;
+use tokio::sync::watch;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 /// Files of each peer; ten peers share a path.
 const FILES: u64 = 1000;
@@ -33,6 +39,15 @@ const BEYOND: Duration = Duration::from_secs(30);
 /// Those who search, each on a connection of its own, and how long each waits before the next question.
 const SEARCHERS: u64 = 4;
 const SEARCH_PAUSE: Duration = Duration::from_millis(10);
+/// Connections of those who ask without a pause, and calls that each has in flight.
+const ASKERS: u64 = 8;
+const IN_FLIGHT: u64 = 8;
+/// How long they ask at once, and how often they do so and ask for nothing in turn.
+const ASKING: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+/// How long the tracker may take to give back what all have left.
+const RELEASE: Duration = Duration::from_secs(30);
+const MB: f64 = 1e6;
 
 fn main() -> ExitCode {
     let peers: u64 = std::env::var("PEERS").map_or(10_000, |peers| peers.parse().expect("PEERS is a number"));
@@ -42,8 +57,12 @@ fn main() -> ExitCode {
     let mut first = tracker(&monitor);
     let address = first.address;
     let is_over = Arc::new(AtomicBool::new(false));
-    let over = Arc::clone(&is_over);
-    let fleet = thread::spawn(move || run_fleet(address, peers, &over));
+    let (leave, leaving) = watch::channel(());
+    let tokens: Tokens = Arc::new((0..peers).map(|_| Mutex::default()).collect());
+    let fleet = thread::spawn({
+        let tokens = Arc::clone(&tokens);
+        move || run_fleet(address, &tokens, &leaving)
+    });
     let searches = Arc::new(Searches::default());
     let searchers: Vec<_> = (0..SEARCHERS)
         .map(|number| {
@@ -65,7 +84,7 @@ fn main() -> ExitCode {
     report.at_most("search meanwhile, 99th percentile", figures.slow * 1e3, 100.0, "ms");
     report.plain("search meanwhile, longest", figures.slowest * 1e3, "ms");
     report.plain("tracker: CPU used", second.cpu_seconds(), "s");
-    report.plain("tracker: peak memory", second.memory("VmHWM") / 1e6, "MB");
+    report.plain("those who load it: CPU used meanwhile", figures.own_cpu, "s");
     for (call, shed) in figures.shed {
         report.plain(&format!("{call}s shed"), shed, "");
     }
@@ -73,12 +92,84 @@ fn main() -> ExitCode {
     for searcher in searchers {
         searcher.join().expect("no searcher fails");
     }
+    report.plain("tracker: peak memory", second.memory("VmHWM") / MB, "MB");
+    report.at_most("tracker: memory with all connected", second.memory("VmRSS") / MB, 560.0, "MB");
+    compare_with_empty_calls(&mut report, &second, &tokens);
+    leave.send_replace(());
     fleet.join().expect("the fleet ends");
+    let left = Instant::now();
+    let fifth = second.memory("VmHWM") / 5.0;
+    wait_for(2 * RELEASE, "a fifth of the peak is left", || second.memory("VmRSS") < fifth);
+    let most = RELEASE.as_secs_f64();
+    report.at_most("all have left: until a fifth of the peak is left", left.elapsed().as_secs_f64(), most, "s");
+    thread::sleep(RELEASE.saturating_sub(left.elapsed()));
+    report.plain("tracker: memory 30 s after all have left", second.memory("VmRSS") / MB, "MB");
     report.end()
+}
+
+/// What each peer was given by its last join.
+type Tokens = Arc<Vec<Mutex<Vec<u8>>>>;
+
+/// Asks for sources and renews leases in turn, as fast as can be, next to the emptiest call that this server has.
+fn compare_with_empty_calls(report: &mut Report, tracker: &Process, tokens: &Tokens) {
+    let (mut ratios, mut of_cpu, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let [empty, mixed] = [false, true].map(|is_mixed| {
+            let (before, began) = (tracker.cpu_seconds(), Instant::now());
+            let calls = block_on(ask(tracker.address, tokens, is_mixed)) as f64;
+            (calls / began.elapsed().as_secs_f64(), calls / (tracker.cpu_seconds() - before))
+        });
+        ratios.push(mixed.0 / empty.0);
+        of_cpu.push(mixed.1 / empty.1);
+        rates.push(mixed.0);
+    }
+    report.plain("locate and renew in turn", report::median(rates), "/s");
+    report.pairs_at_least("  over health checks", ratios, 0.8);
+    report.plain("  the same for a second of the tracker's CPU", report::median(of_cpu), "x");
+}
+
+/// How many calls are answered in [`ASKING`].
+async fn ask(tracker: SocketAddr, tokens: &Tokens, is_mixed: bool) -> u64 {
+    let end = Instant::now() + ASKING;
+    let mut tasks = Vec::new();
+    for connection in 0..ASKERS {
+        let channel = channel(tracker);
+        for call in 0..IN_FLIGHT {
+            let (channel, tokens) = (channel.clone(), Arc::clone(tokens));
+            let mut dice = connection * IN_FLIGHT + call + 1;
+            tasks.push(tokio::spawn(async move {
+                let (mut health, mut client) = (HealthClient::new(channel.clone()), TrackerClient::new(channel));
+                let mut calls = 0;
+                while Instant::now() < end {
+                    dice = dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                    if !is_mixed {
+                        health.check(HealthCheckRequest::default()).await.expect("it is serving");
+                    } else if calls % 2 == 0 {
+                        let number = (dice >> 32) % (tokens.len() as u64 * FILES / 10);
+                        let request = LocateRequest { content: content(number), ..LocateRequest::default() };
+                        let located = client.locate(request).await.expect("it locates").into_inner();
+                        assert!(!located.sources.is_empty(), "all is there");
+                    } else {
+                        let token = tokens[(dice >> 32) as usize % tokens.len()].lock().expect("nobody panics").clone();
+                        client.renew(RenewRequest { token }).await.expect("it is joined");
+                    }
+                    calls += 1;
+                }
+                calls
+            }));
+        }
+    }
+    let mut calls = 0;
+    for task in tasks {
+        calls += task.await.expect("nobody panics");
+    }
+    calls
 }
 
 struct Figures {
     seconds: f64,
+    /// Seconds of CPU that this benchmark has used itself.
+    own_cpu: f64,
     searches: usize,
     failed: u64,
     median: f64,
@@ -89,7 +180,7 @@ struct Figures {
 
 /// Waits until a tracker that was just started knows all files, and sums up the searches meanwhile.
 fn measure(tracker: &Process, searches: &Searches, peers: u64) -> Figures {
-    let started = Instant::now();
+    let (started, own_cpu) = (Instant::now(), cpu_seconds(process::id()));
     let monitor = tracker.wait_for_line(0, "where the metrics are", |line| {
         line.text.strip_prefix("metrics on http://")?.strip_suffix("/metrics")?.parse().ok()
     });
@@ -102,7 +193,7 @@ fn measure(tracker: &Process, searches: &Searches, peers: u64) -> Figures {
         thread::sleep(Duration::from_millis(200));
         value("enjambre_holdings") == (peers * FILES) as f64
     });
-    let seconds = started.elapsed().as_secs_f64();
+    let (seconds, own_cpu) = (started.elapsed().as_secs_f64(), cpu_seconds(process::id()) - own_cpu);
     let (mut times, failed) = searches.take();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
@@ -110,6 +201,7 @@ fn measure(tracker: &Process, searches: &Searches, peers: u64) -> Figures {
         .map(|call| (call, value(&format!("enjambre_requests_shed_total{{call=\"{call}\",reason=\"load\"}}"))));
     Figures {
         seconds,
+        own_cpu,
         searches: times.len(),
         failed,
         median: at(0.5),
@@ -148,22 +240,30 @@ async fn search(tracker: SocketAddr, number: u64, searches: &Searches, is_over: 
     }
 }
 
-/// All peers, on one thread.
-fn run_fleet(tracker: SocketAddr, peers: u64, is_over: &AtomicBool) {
+/// All peers, on one thread, until they are to leave; each has closed its connection then.
+fn run_fleet(tracker: SocketAddr, tokens: &Tokens, leaving: &watch::Receiver<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        for number in 0..peers {
-            tokio::spawn(be_a_peer(tracker, number, peers));
-        }
-        while !is_over.load(Ordering::Relaxed) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let fleet = (0..tokens.len() as u64).map(|number| {
+            let (tokens, mut leaving) = (Arc::clone(tokens), leaving.clone());
+            tokio::spawn(async move {
+                let mut client = TrackerClient::new(channel(tracker));
+                tokio::select! {
+                    () = be_a_peer(client.clone(), number, &tokens) => unreachable!(),
+                    _ = leaving.changed() => {}
+                }
+                let token = tokens[number as usize].lock().expect("nobody panics").clone();
+                client.leave(LeaveRequest { token }).await.expect("it is joined");
+            })
+        });
+        for peer in fleet.collect::<Vec<_>>() {
+            peer.await.expect("nobody panics");
         }
     });
 }
 
 /// Joins, announces and renews for ever, as a peer does; waits as it is told to, and otherwise longer each time.
-async fn be_a_peer(tracker: SocketAddr, number: u64, peers: u64) {
-    let mut client = TrackerClient::new(channel(tracker));
+async fn be_a_peer(mut client: TrackerClient<Channel>, number: u64, tokens: &Tokens) {
     let mut dice = blake3::hash(&number.to_be_bytes());
     let mut roll = move || {
         dice = blake3::hash(dice.as_bytes());
@@ -179,6 +279,7 @@ async fn be_a_peer(tracker: SocketAddr, number: u64, peers: u64) {
                 Err(status) => wait(&status, &mut pause, roll()).await,
             }
         };
+        tokens[number as usize].lock().expect("nobody panics").clone_from(&token);
         let mut pause = Duration::from_millis(200);
         let mut is_announced = false;
         loop {
@@ -186,7 +287,7 @@ async fn be_a_peer(tracker: SocketAddr, number: u64, peers: u64) {
             let answer = if is_announced {
                 client.renew(RenewRequest { token: token.clone() }).await.map(|_| ())
             } else {
-                let added = (0..FILES).map(|file| file_of(number, file, peers)).collect();
+                let added = (0..FILES).map(|file| file_of(number, file, tokens.len() as u64)).collect();
                 let announce = AnnounceRequest { token: token.clone(), added, ..AnnounceRequest::default() };
                 client.announce(announce).await.map(|_| ())
             };
@@ -219,9 +320,11 @@ async fn wait(status: &Status, pause: &mut Duration, dice: f64) {
 
 fn file_of(peer: u64, file: u64, peers: u64) -> File {
     let number = (peer * FILES + file) % (peers * FILES / 10);
-    let mut content = vec![0; 32];
-    content[..8].copy_from_slice(&number.to_be_bytes());
-    File { path: path(number), content, size: number }
+    File { path: path(number), content: content(number), size: number }
+}
+
+fn content(number: u64) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &[0; 24]].concat()
 }
 
 /// A path as they are: some 50 bytes, folders that many share.

@@ -25,8 +25,8 @@ const MB: f64 = 1e6;
 
 fn main() -> ExitCode {
     let mut report = Report::new("make size");
-    // 2.0 MB, and 1.2 for etcd, health and reflection.
-    for (name, limit) in [("tracker", 3.2), ("peer", 2.6)] {
+    // 1.9 MB, and 1.2 for etcd, health and reflection.
+    for (name, limit) in [("tracker", 3.1), ("peer", 2.6)] {
         let size = fs::metadata(binary(name)).expect("the binary is built").len();
         report.at_most(&format!("{name}: binary"), size as f64 / MB, limit, "MB");
     }
@@ -48,17 +48,13 @@ fn main() -> ExitCode {
     wait_for(PATIENCE, "all files are announced", || peer.search("*").len() == FILES);
     report.plain(&format!("peer: start to {FILES} files found"), millis(started), "ms");
 
-    let mut idle = [("tracker", &tracker, None), ("peer", &peer, Some(4.0))];
+    let mut idle = [("tracker", &tracker, 3.0), ("peer", &peer, 4.0)];
     let before = idle.map(|(_, process, _)| process.wake_ups());
     thread::sleep(WATCH);
     for ((name, process, limit), before) in idle.iter_mut().zip(before) {
         let wake_ups = (process.wake_ups() - before) / WATCH.as_secs_f64();
         let (row, idle) = (format!("{name}: idle memory (RSS)"), process.memory("VmRSS") / MB);
-        // What the tracker may take is checked above, without a peer and for each.
-        match limit {
-            Some(limit) => report.at_most(&row, idle, *limit, "MB"),
-            None => report.plain(&row, idle, "MB"),
-        }
+        report.at_most(&row, idle, *limit, "MB");
         report.plain(&format!("{name}: peak memory so far"), process.memory("VmHWM") / MB, "MB");
         report.plain(&format!("{name}: threads"), process.threads() as f64, "");
         report.plain(&format!("{name}: wake-ups while idle"), wake_ups, "/s");

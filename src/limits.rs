@@ -34,13 +34,17 @@ pub const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 pub const EXPIRY_STEP: usize = 256;
 /// Files added and removed in one announce.
 pub const ANNOUNCE_FILES: usize = 1000;
+/// Files of an announce that are put into the registry in one step, between which others are answered: half a
+/// millisecond, two where all are new.
+pub const ANNOUNCE_STEP: usize = 200;
 /// Files one peer may hold in the tracker: the share of a million files fits.
 pub const FILES_PER_PEER: usize = 2_000_000;
 /// Files all peers hold together: 26 bytes each, as measured where ten peers share a path, which is a sixth of a
 /// machine of 2 GiB. A path and a content that nobody shares take some 180 with them.
 pub const FILES: usize = 12_000_000;
-/// All distinct paths together; with [`FILES`] this bounds the tracker's memory.
-pub const PATHS_BYTES: usize = 512 << 20;
+/// All distinct paths together; with [`FILES`] this bounds the tracker's memory: with what finds them, paths
+/// as in `make bench-registry` take twice their length, a quarter of a machine of 2 GiB. Two and a half million paths of a hundred bytes fit.
+pub const PATHS_BYTES: usize = 256 << 20;
 /// Live peers in one tracker.
 pub const PEERS: usize = 100_000;
 /// Rows in one search reply that comes in the order of paths.
@@ -92,6 +96,9 @@ pub const CANDIDATES: usize = 64;
 /// Holders of a content that one answer looks at to find those: whom it cannot give (on the tracker's loopback,
 /// say) it passes over. Where there are no more of them than this, none that it can give is missed.
 pub const HOLDERS_SEEN: usize = 512;
+/// Sizes of one content id among which one answer chooses sources: all but one are lies, and whoever is sent to a
+/// liar asks again.
+pub const SIZES_SEEN: usize = 32;
 /// Other zones that one answer takes neighbours from; so too.
 pub const ZONES: usize = 16;
 /// Peers reported dead with one question for sources.
@@ -175,6 +182,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const DRAIN_CALLS_TIME: Duration = Duration::from_secs(2);
 /// Lines about refusals in the tracker's log, a second: strangers do not fill a disk.
 pub const REFUSAL_LINES: u32 = 20;
+/// What is written to the tracker's log at once, a line or two: a pipe that has room takes so many bytes without
+/// waiting for its reader (PIPE_BUF).
+pub const LOG_BYTES: usize = 4096;
 /// Connections to the tracker's metrics and `/healthz`; above that the oldest is closed.
 pub const MONITOR_CONNECTIONS: usize = 16;
 /// The head of a request there.

@@ -7,9 +7,11 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
+    fs,
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     os::unix::process::ExitStatusExt,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -580,6 +582,47 @@ async fn refusals_beyond_a_screenful_a_second_are_one_line() {
         assert!(refused < 1_000_000);
     };
     assert!(unwritten > 0 && unwritten + limits::REFUSAL_LINES as usize <= refused, "{unwritten} of {refused}");
+}
+
+#[test]
+fn a_reader_of_the_log_that_has_stalled_holds_up_nobody_and_is_told_what_it_missed() {
+    let folder = Folder::new();
+    let fifo = folder.join("log");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>\"$LOG\""]).env("LOG", &fifo).arg(binary("tracker"));
+    command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
+    let mut tracker = Process::spawn("tracker", command);
+    let mut lines = BufReader::new(fs::File::open(&fifo).unwrap()).lines().map(Result::unwrap);
+    let mut address = |before| -> SocketAddr {
+        let line = lines.next().unwrap();
+        let address = line.strip_prefix(before).unwrap_or_else(|| panic!("{line}"));
+        address.split(['/', ',']).next().unwrap().parse().unwrap()
+    };
+    let at = address("metrics on http://");
+    tracker.address = address("tracker listening on ");
+    block_on(async {
+        let mut client = client(&tracker).await;
+        let unwritten = || value(&metrics(at), "enjambre_log_lines_unwritten_total", &[]);
+        let begun = Instant::now();
+        while unwritten() == 0.0 {
+            for _ in 0..500 {
+                client.join(joining("a")).await.unwrap();
+            }
+            assert!(begun.elapsed() < PATIENCE, "a pipe is full some time");
+        }
+        let missed = lines.by_ref().take_while(|line| line.starts_with("join peer=a ")).take(100).count();
+        assert_eq!(missed, 100);
+        // Once there is room for it.
+        let mut told = None;
+        while told.is_none() {
+            client.join(joining("b")).await.unwrap();
+            told = lines.by_ref().take(10).find_map(|line| line.strip_prefix("log unwritten=")?.parse::<f64>().ok());
+        }
+        assert!(told.unwrap() > 0.0 && told.unwrap() <= unwritten(), "{told:?}");
+    });
+    tracker.signal(Signal::TERM);
+    assert!(tracker.exited().success());
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::{
 
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
-    limits, say,
-    tracker::{self, Health, Listeners, Shared},
+    limits,
+    tracker::{self, Health, Listeners, Shared, log},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -159,12 +159,12 @@ fn run(Options { listen: on, metrics_listen, store, config }: Options) -> Result
     let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
     let at = address(&calls)?;
     if let Some(monitor) = &monitor {
-        say(format_args!("metrics on http://{}/metrics", address(monitor)?));
+        log(format_args!("metrics on http://{}/metrics", address(monitor)?));
     }
-    say(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
+    log(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
     let serving = tracker::serve(Listeners { calls, monitor }, config, health, shared, async {
         let _ = stopped.await;
-        say("stopping");
+        log("stopping");
     });
     runtime.block_on(serving).map_err(|error| format!("cannot serve on {at}: {error}"))
 }
@@ -183,6 +183,6 @@ fn main() -> ExitCode {
         Ok(Err(error)) => (error, 1),
         Err(error) => (error, 2),
     };
-    say(format_args!("error: {error}"));
+    log(format_args!("error: {error}"));
     ExitCode::from(code)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Display,
+    fmt::{Display, Write as _},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
@@ -13,8 +13,10 @@ use std::{
 
 use prost::Message as _;
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::task::yield_now;
 
 use super::{
+    log::log,
     metrics::Metrics,
     registry::{
         Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Refusal, Registry, Source, Token,
@@ -27,7 +29,7 @@ use crate::{
     content::ContentId,
     limits,
     name::{PeerId, SharePath},
-    proto, say,
+    proto,
 };
 
 /// How a tracker behaves.
@@ -76,14 +78,21 @@ impl Calls {
 
     /// The registry as it is at this moment, without peers whose lease has ended.
     fn registry(&self) -> (MutexGuard<'_, Registry>, Instant) {
-        let mut registry = self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = lock();
         let now = Instant::now();
-        for id in registry.expire(now) {
+        let gone = registry.expire(now);
+        if gone.is_empty() {
+            return (registry, now);
+        }
+        // Nobody waits for the registry while the log is written.
+        drop(registry);
+        for id in gone {
             self.metrics.expired();
-            say(format_args!("expire peer={id}"));
+            log(format_args!("expire peer={id}"));
             self.tell(|listener| listener.expired(&id));
         }
-        (registry, now)
+        (lock(), now)
     }
 
     /// Tells the other trackers.
@@ -140,8 +149,9 @@ impl Calls {
         if took_over {
             self.shared.gone.notify_one();
         }
-        say(format_args!("{line} took_over={took_over}"));
         self.tell(|listener| listener.joined(&id));
+        drop(registry);
+        log(format_args!("{line} took_over={took_over}"));
         Ok(proto::JoinReply {
             token: Token::new(&id, &identity, incarnation).sealed(&self.shared.key),
             lease_millis: u32::try_from(self.config.lease.as_millis()).unwrap_or(u32::MAX),
@@ -183,7 +193,8 @@ impl Calls {
         Ok(ip.to_canonical())
     }
 
-    pub(super) fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
+    /// Between the steps others are answered; who gives up waiting has announced a part, and says all of it again.
+    pub(super) async fn announce(&self, request: &proto::AnnounceRequest) -> Result<proto::AnnounceReply, Refused> {
         let token = self.token(&request.token)?;
         let proto::AnnounceRequest { added, removed, downloading, stopped, .. } = request;
         if added.len() + removed.len() + downloading.len() + stopped.len() > limits::ANNOUNCE_FILES {
@@ -209,9 +220,14 @@ impl Calls {
         for (at, id) in stopped.iter().enumerate() {
             changes.stopped.push(content_id(format_args!("stopped[{at}]"), id)?);
         }
-        let (mut registry, now) = self.registry();
-        registry.announce(now, token, &changes)?;
-        self.tell_of(&registry, token, |listener, id| listener.announced(id, &changes));
+        let mut underway = {
+            let (mut registry, now) = self.registry();
+            registry.begin(now, token, &changes)?
+        };
+        let _telling = Telling { calls: self, token, changes: &changes };
+        while self.registry().0.go_on(token, &mut underway, limits::ANNOUNCE_STEP)? {
+            yield_now().await;
+        }
         Ok(proto::AnnounceReply {})
     }
 
@@ -227,8 +243,8 @@ impl Calls {
         let token = self.token(&request.token)?;
         let id = self.registry().0.leave(token)?;
         self.shared.gone.notify_one();
-        say(format_args!("leave peer={id}"));
         self.tell(|listener| listener.left(&id));
+        log(format_args!("leave peer={id}"));
         Ok(proto::LeaveReply {})
     }
 
@@ -275,8 +291,8 @@ impl Calls {
             paths: located.paths,
             sources: (located.sources.into_iter())
                 .map(|source| proto::Source {
-                    peer_id: source.id.to_string(),
-                    address: source.address.to_string(),
+                    peer_id: source.id.as_str().to_owned(),
+                    address: address_text(source.address),
                     zone: source.zone.as_str().to_owned(),
                     size: source.size,
                     partial: source.is_partial,
@@ -284,6 +300,27 @@ impl Calls {
                 .collect(),
         })
     }
+}
+
+/// Tells the other trackers of an announce in the end, however much of it was made.
+struct Telling<'a> {
+    calls: &'a Calls,
+    token: Token<'a>,
+    changes: &'a Changes,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let (registry, _) = self.calls.registry();
+        self.calls.tell_of(&registry, self.token, |listener, id| listener.announced(id, self.changes));
+    }
+}
+
+/// An address as text, for which memory is asked once: a locate has ten and more.
+fn address_text(address: SocketAddr) -> String {
+    let mut text = String::with_capacity(if address.is_ipv4() { 21 } else { 58 });
+    let _ = write!(text, "{address}");
+    text
 }
 
 fn parse<T: FromStr<Err: Display>>(field: impl Display, text: &str) -> Result<T, Refused> {
@@ -327,8 +364,8 @@ fn search_reply<'a>(page: Page<'a>, near: Option<impl Fn(Content) -> Vec<Source<
         let mut places = Vec::new();
         for source in near.into_iter().flatten().filter(|source| placed.insert(source.id)) {
             let place = proto::Place {
-                peer_id: source.id.to_string(),
-                address: source.address.to_string(),
+                peer_id: source.id.as_str().to_owned(),
+                address: address_text(source.address),
                 zone: source.zone.as_str().to_owned(),
             };
             bytes += place.encoded_len() + FIELD_BYTES;
@@ -354,6 +391,18 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod hostile;
+
+/// What an announce comes to that nobody else gets in between.
+#[cfg(test)]
+fn at_once<T>(call: impl Future<Output = T>) -> T {
+    let mut call = std::pin::pin!(call);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(reply) = call.as_mut().poll(&mut context) {
+            return reply;
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -417,9 +466,8 @@ mod tests {
         let (here, there) = ("127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
         let token = calls.join(here, &request("")).unwrap().token;
         let file = proto::File { path: "x".into(), content: vec![1; 32], size: 1 };
-        calls
-            .announce(&proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() })
-            .unwrap();
+        let announce = proto::AnnounceRequest { token, added: vec![file], ..proto::AnnounceRequest::default() };
+        at_once(calls.announce(&announce)).unwrap();
         for exact in [true, false] {
             let search =
                 proto::SearchRequest { text: "x".into(), exact, places: true, ..proto::SearchRequest::default() };

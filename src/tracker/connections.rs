@@ -20,9 +20,10 @@ use tokio::{
 
 use super::{
     callers::{Caller, Callers},
+    log::log,
     metrics::Metrics,
 };
-use crate::{limits, say};
+use crate::limits;
 
 /// Raises this process's limit on open files as far as the system lets it: every peer keeps a
 /// connection, and the usual 1,024 would be the limit of the fleet.
@@ -96,7 +97,7 @@ impl Stream for Connections {
                 Err(error) => {
                     // Without the pause this would spin for as long as descriptors are short.
                     if !std::mem::replace(&mut self.is_failing, true) {
-                        say(format_args!("accept failed reason={:?}", error.to_string()));
+                        log(format_args!("accept failed reason={:?}", error.to_string()));
                     }
                     self.pause = Some(Box::pin(sleep(limits::ACCEPT_PAUSE)));
                 }

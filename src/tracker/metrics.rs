@@ -12,7 +12,7 @@ use std::{
 
 use tonic::Code;
 
-use super::{callers::Full, registry::Figures};
+use super::{callers::Full, log, registry::Figures};
 
 /// The calls of the tracker's protocol; health, reflection and what there is not are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +170,9 @@ impl Metrics {
         }
         text.family("enjambre_lease_expiries_total", "counter", "Peers forgotten since they were silent for a lease.");
         text.line("enjambre_lease_expiries_total", &[], load(&self.expired));
+        let name = "enjambre_log_lines_unwritten_total";
+        text.family(name, "counter", "Lines left out of the log since nobody read it.");
+        text.line(name, &[], log::unwritten());
         let name = "enjambre_connections_refused_total";
         text.family(name, "counter", "Connections closed at once, by the limit that was reached.");
         for (limit, count) in ["all", "address"].iter().zip(&self.refused_connections) {

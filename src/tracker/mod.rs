@@ -6,6 +6,7 @@ mod codes;
 mod connections;
 mod gate;
 mod health;
+mod log;
 mod metrics;
 mod monitor;
 mod refusals;
@@ -21,6 +22,7 @@ mod store;
 pub use calls::Config;
 pub use connections::raise_open_files;
 pub use health::Health;
+pub use log::log;
 pub use service::{Listeners, serve};
 pub use shared::Shared;
 #[cfg(feature = "etcd")]

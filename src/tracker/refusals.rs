@@ -8,8 +8,8 @@ use std::{
 
 use tonic::{Code, Status};
 
-use super::{calls::Refused, metrics::Call, registry::Refusal};
-use crate::{limits, say};
+use super::{calls::Refused, log::log, metrics::Call, registry::Refusal};
+use crate::limits;
 
 /// Metadata of a refusal that is worth another try: after so many milliseconds, in decimal digits.
 const RETRY_AFTER: &str = "retry-after-ms";
@@ -68,7 +68,7 @@ impl Log {
             return;
         }
         let (call, code, reason) = (call.name(), status.code(), status.message());
-        say(format_args!("refuse call={call} from={from} code={code:?} reason={reason:?}"));
+        log(format_args!("refuse call={call} from={from} code={code:?} reason={reason:?}"));
     }
 
     fn may_write(&self) -> bool {
@@ -77,7 +77,7 @@ impl Log {
             let unwritten = second.refusals.saturating_sub(limits::REFUSAL_LINES);
             *second = Second { begun: Instant::now(), refusals: 0 };
             if unwritten > 0 {
-                say(format_args!("refuse unwritten={unwritten}"));
+                log(format_args!("refuse unwritten={unwritten}"));
             }
         }
         second.refusals += 1;

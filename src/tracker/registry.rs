@@ -3,6 +3,7 @@
 //! An entry whose lease has ended stays until [`Registry::expire`] is called; whoever asks anything
 //! calls that first, and never hears of a dead peer.
 
+mod changes;
 mod dice;
 mod files;
 mod leases;
@@ -21,30 +22,31 @@ mod tests;
 mod token;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 #[cfg(test)]
 pub(super) use self::dice::Dice;
-use self::{
-    files::{Files, Inventory},
-    leases::Leases,
-    slab::{Handle, Slab},
-    swarms::Swarms,
-};
 pub use self::{
+    changes::{Changes, Underway},
     locate::{Ask, Located, Source},
     refusal::Refusal,
     remote::{Place, View},
     search::{Cursor, Page, Row},
     token::{Key, Token},
 };
+use self::{
+    files::{Files, Inventory},
+    leases::Leases,
+    slab::{Handle, Slab},
+    swarms::Swarms,
+};
 use crate::{
     content::ContentId,
     limits,
-    name::{PeerId, SharePath, Zone},
+    name::{PeerId, Zone},
 };
 
 /// Who a peer is, from one join to the next: the hash of its secret.
@@ -102,19 +104,6 @@ pub struct Joined {
     pub incarnation: u64,
     /// Whether it took over a live entry of its own.
     pub took_over: bool,
-}
-
-/// Changes to what a peer holds and downloads.
-#[derive(Default)]
-pub struct Changes {
-    /// Paths it has, with what is there now.
-    pub added: Vec<(SharePath, Content)>,
-    /// Paths it no longer has; what `added` names too it has.
-    pub removed: Vec<SharePath>,
-    /// What it downloads, and gives on as far as it has it.
-    pub downloading: Vec<Content>,
-    /// What it no longer downloads; what `downloading` names too it does.
-    pub stopped: Vec<ContentId>,
 }
 
 /// How much there is of what.
@@ -246,51 +235,6 @@ impl Registry {
         peer
     }
 
-    /// Changes what a peer holds and downloads, all of it or, on an error, nothing; and renews its lease.
-    ///
-    /// # Errors
-    /// When the token is no live peer's, or the changes contradict themselves or pass a limit.
-    pub fn announce(&mut self, now: Instant, token: Token<'_>, changes: &Changes) -> Result<(), Refusal> {
-        let peer = self.holder(token)?;
-        self.change(peer, changes)?;
-        self.extend(now, peer);
-        Ok(())
-    }
-
-    fn change(&mut self, peer: Handle<Peer>, changes: &Changes) -> Result<(), Refusal> {
-        let files = self.peers[peer].files;
-        // Whoever comes and goes leaves no more behind than it brings.
-        self.files.tidy(changes.added.len());
-        let mut news: BTreeMap<&SharePath, Option<Content>> = BTreeMap::new();
-        news.extend(changes.removed.iter().map(|path| (path, None)));
-        news.extend(changes.added.iter().map(|(path, content)| (path, Some(*content))));
-        self.check(peer, &news, changes)?;
-        let mut lost = BTreeSet::new();
-        for (path, content) in news {
-            lost.extend(self.files.set(files, path, content));
-        }
-        for content in lost {
-            if !self.files.holds(files, content) {
-                self.swarms.lost(peer, content.id);
-            }
-        }
-        for (_, content) in &changes.added {
-            if self.swarms.is_downloading(peer, content.id) && self.files.holds(files, *content) {
-                self.swarms.became_whole(peer, *content);
-            }
-        }
-        let wanted: BTreeSet<_> = changes.downloading.iter().map(|content| content.id).collect();
-        for id in changes.stopped.iter().filter(|id| !wanted.contains(id)) {
-            self.swarms.stop(peer, *id);
-        }
-        for content in &changes.downloading {
-            if !self.files.holds(files, *content) {
-                self.swarms.begin(&self.peers, peer, *content);
-            }
-        }
-        Ok(())
-    }
-
     /// Keeps a peer's lease.
     ///
     /// # Errors
@@ -357,70 +301,6 @@ impl Registry {
         if token.incarnation == *incarnation { Ok(peer) } else { Err(Refusal::Superseded(id.clone())) }
     }
 
-    /// Refuses what cannot be applied whole.
-    fn check(
-        &self,
-        peer: Handle<Peer>,
-        news: &BTreeMap<&SharePath, Option<Content>>,
-        changes: &Changes,
-    ) -> Result<(), Refusal> {
-        let files = self.peers[peer].files;
-        let mut sizes = HashMap::new();
-        let (mut added, mut removed, mut new_bytes) = (0, 0, 0);
-        for (path, content) in news {
-            let name = self.files.names().find(path.as_str());
-            let is_held = name.is_some_and(|name| self.files.has(files, name));
-            let Some(content) = content else {
-                removed += usize::from(is_held);
-                continue;
-            };
-            // What keeps a liar from being many sources of one content, each of another size.
-            if *sizes.entry(content.id).or_insert(content.size) != content.size
-                || self.files.holds_other_size(files, *content)
-            {
-                return Err(Refusal::TwoSizes(content.id));
-            }
-            added += usize::from(!is_held);
-            new_bytes += if name.is_none() { path.as_str().len() } else { 0 };
-        }
-        for content in &changes.downloading {
-            if *sizes.entry(content.id).or_insert(content.size) != content.size
-                || self.files.holds_other_size(files, *content)
-            {
-                return Err(Refusal::TwoSizes(content.id));
-            }
-        }
-        self.check_downloads(peer, changes)?;
-        if added > 0 && self.files.len_of(files) + added - removed > self.room.files_per_peer {
-            return Err(Refusal::FilesPerPeer);
-        }
-        if added > 0 && self.files.pairs() + added - removed > self.room.files {
-            return Err(Refusal::Files);
-        }
-        if new_bytes > 0 && self.files.names().bytes() + new_bytes > self.room.paths_bytes {
-            return Err(Refusal::PathsBytes);
-        }
-        Ok(())
-    }
-
-    fn check_downloads(&self, peer: Handle<Peer>, changes: &Changes) -> Result<(), Refusal> {
-        let is_new = |id: &ContentId| !self.swarms.is_downloading(peer, *id);
-        let wanted: BTreeSet<_> = changes.downloading.iter().map(|content| content.id).collect();
-        let begun = wanted.iter().filter(|id| is_new(id)).count();
-        if begun == 0 {
-            return Ok(());
-        }
-        let stopped: BTreeSet<_> = changes.stopped.iter().filter(|id| !is_new(id) && !wanted.contains(id)).collect();
-        let more = |downloads: usize| downloads + begun - stopped.len();
-        if more(self.swarms.downloads_of(peer)) > self.room.downloads_per_peer {
-            return Err(Refusal::DownloadsPerPeer);
-        }
-        if more(self.swarms.downloads()) > self.room.downloads {
-            return Err(Refusal::Downloads);
-        }
-        Ok(())
-    }
-
     /// Renews a lease. Allocates nothing: see [`Leases`].
     fn extend(&mut self, now: Instant, peer: Handle<Peer>) {
         let entry = &mut self.peers[peer];
@@ -441,7 +321,7 @@ impl Registry {
         for (id, &peer) in &self.by_id {
             let entry = &self.peers[peer];
             assert!(entry.id == *id && self.swarms.downloads_of(peer) <= self.room.downloads_per_peer);
-            let origins: BTreeSet<_> = entry.reported_by.iter().collect();
+            let origins: std::collections::BTreeSet<_> = entry.reported_by.iter().collect();
             assert!(origins.len() == entry.reported_by.len() && origins.len() <= limits::SUSPECTED_BY);
         }
         self.leases.check_invariants();

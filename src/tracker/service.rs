@@ -162,7 +162,7 @@ impl Tracker for Wire {
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
         let caller = caller(&request)?;
         let _turn = self.queue.turn(Call::Announce).await;
-        self.answer(Call::Announce, caller, self.calls.announce(request.get_ref()))
+        self.answer(Call::Announce, caller, self.calls.announce(request.get_ref()).await)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {

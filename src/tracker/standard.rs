@@ -90,6 +90,8 @@ impl http_body::Body for Streamed {
 
 #[cfg(feature = "reflection")]
 mod reflection {
+    use std::sync::LazyLock;
+
     use tonic_reflection::server::{Builder, v1, v1alpha};
 
     use super::{Answer, Body, Service, http};
@@ -100,21 +102,26 @@ mod reflection {
 
     type Call = Box<dyn Fn(http::Request<Body>) -> Answer + Send + Sync>;
 
-    /// Server reflection, as today's clients ask for it and as those before 2023 do.
+    /// Server reflection, as today's clients ask for it and as those before 2023 do. Made when somebody asks: most
+    /// trackers are never asked, and what is made takes a fifth of an idle one's memory.
     pub(super) struct Reflection {
-        v1: Call,
-        v1alpha: Call,
+        v1: LazyLock<Call>,
+        v1alpha: LazyLock<Call>,
     }
 
     impl Reflection {
-        pub(super) fn new() -> Self {
-            let v1 = builder().build_v1().expect("build.rs made these descriptors");
-            let v1 = v1.max_decoding_message_size(limits::RPC_SMALL_BYTES);
-            let v1alpha = builder().build_v1alpha().expect("build.rs made these descriptors");
-            let v1alpha = v1alpha.max_decoding_message_size(limits::RPC_SMALL_BYTES);
+        pub(super) const fn new() -> Self {
             Self {
-                v1: Box::new(move |request| v1::ServerReflectionServer::clone(&v1).call(request)),
-                v1alpha: Box::new(move |request| v1alpha::ServerReflectionServer::clone(&v1alpha).call(request)),
+                v1: LazyLock::new(|| {
+                    let v1 = builder().build_v1().expect("build.rs made these descriptors");
+                    let v1 = v1.max_decoding_message_size(limits::RPC_SMALL_BYTES);
+                    Box::new(move |request| v1::ServerReflectionServer::clone(&v1).call(request))
+                }),
+                v1alpha: LazyLock::new(|| {
+                    let v1alpha = builder().build_v1alpha().expect("build.rs made these descriptors");
+                    let v1alpha = v1alpha.max_decoding_message_size(limits::RPC_SMALL_BYTES);
+                    Box::new(move |request| v1alpha::ServerReflectionServer::clone(&v1alpha).call(request))
+                }),
             }
         }
 

@@ -362,6 +362,18 @@ pub struct Fetched {
     pub path: String,
 }
 
+/// Seconds of CPU that a process has used, threads that have ended included.
+#[track_caller]
+pub fn cpu_seconds(process: u32) -> f64 {
+    // Linux gives these in hundredths of a second to every process on every machine.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    // The command's name, in parentheses, may hold anything; behind it are fields 3 and on.
+    let fields = stat.rsplit_once(')').expect("a stat line has a name").1.split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("utime and stime are numbers"));
+    ticks.sum::<f64>() / TICKS_PER_SECOND
+}
+
 impl Process {
     /// Starts a command with its three standard streams connected to the test.
     #[track_caller]
@@ -537,13 +549,7 @@ impl Process {
     /// Seconds of CPU it has used, threads that have ended included.
     #[track_caller]
     pub fn cpu_seconds(&self) -> f64 {
-        // Linux gives these in hundredths of a second to every process on every machine.
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("the process runs");
-        // The command's name, in parentheses, may hold anything; behind it are fields 3 and on.
-        let fields = stat.rsplit_once(')').expect("a stat line has a name").1.split_whitespace();
-        let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("utime and stime are numbers"));
-        ticks.sum::<f64>() / TICKS_PER_SECOND
+        cpu_seconds(self.id())
     }
 
     /// Whether it is still there.

@@ -7,17 +7,20 @@
 //! Who is gone is in no answer any more, but what it held is released by and by: until then its
 //! inventory is among the holders, and passed over.
 
+mod contents;
+mod holders;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeSet, VecDeque},
-    hash::{BuildHasher, RandomState},
 };
 
+use self::contents::Contents;
+pub(super) use self::{contents::Held, holders::Holders};
 use super::{
     Content, Peer,
     lists::{List, Lists},
     names::{Name, Names},
-    shards::Shards,
     slab::{Handle, Slab},
     sorted::Sorted,
 };
@@ -44,26 +47,13 @@ pub(super) struct Version {
     before: Option<Handle<Self>>,
 }
 
-/// A content that some peer holds.
-pub(super) struct Held {
-    content: Content,
-    /// Its versions: the first of a chain, since the empty file may have a million.
-    first: Handle<Version>,
-    /// With two versions or more: who holds it at all.
-    tally: Option<Handle<Tally>>,
-    /// The next one with the same id and another size, that a liar claims.
-    other_size: Option<Handle<Self>>,
-}
-
 /// Inventories by handle, each with the number of its versions of one content.
 type Tally = Vec<(Handle<Inventory>, u32)>;
 
 pub(super) struct Files {
     names: Names,
     versions: Slab<Version>,
-    contents: Slab<Held>,
-    /// The first of each id's.
-    by_id: Shards<Held>,
+    contents: Contents,
     tallies: Slab<Tally>,
     versions_of: Lists<Version>,
     lists: Lists<Inventory>,
@@ -74,70 +64,6 @@ pub(super) struct Files {
     gone: VecDeque<Handle<Inventory>>,
     /// Pairs of peer and path, without those that are gone.
     held: usize,
-    hasher: RandomState,
-}
-
-/// Who holds something.
-#[derive(Clone, Copy)]
-pub(super) struct Holders<'a> {
-    files: &'a Files,
-    list: HoldersList<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum HoldersList<'a> {
-    Once(&'a [Handle<Inventory>]),
-    Often(&'a [(Handle<Inventory>, u32)]),
-}
-
-impl<'a> Holders<'a> {
-    /// How many there are, with those that are gone.
-    pub(super) fn len(self) -> usize {
-        match self.list {
-            HoldersList::Once(list) => list.len(),
-            HoldersList::Often(list) => list.len(),
-        }
-    }
-
-    fn inventory(self, at: usize) -> Handle<Inventory> {
-        match self.list {
-            HoldersList::Once(list) => list[at],
-            HoldersList::Often(list) => list[at].0,
-        }
-    }
-
-    /// One of them, unless it is gone.
-    pub(super) fn get(self, at: usize) -> Option<Handle<Peer>> {
-        self.files.inventories[self.inventory(at)].peer
-    }
-
-    /// All of them.
-    pub(super) fn iter(self) -> impl Iterator<Item = Handle<Peer>> + use<'a> {
-        (0..self.len()).filter_map(move |at| self.get(at))
-    }
-
-    fn has(self, inventory: Handle<Inventory>) -> bool {
-        match self.list {
-            HoldersList::Once(list) => list.binary_search(&inventory).is_ok(),
-            HoldersList::Often(list) => list.binary_search_by_key(&inventory, |&(other, _)| other).is_ok(),
-        }
-    }
-
-    /// How many an asker is told of: of those on loopback only if it is there itself.
-    pub(super) fn sources(self, asker_is_local: bool) -> usize {
-        let Files { inventories, local, gone, .. } = self.files;
-        let hidden = gone.len() + if asker_is_local { 0 } else { local.len() };
-        if hidden == 0 {
-            return self.len();
-        }
-        // To look for each of a few hidden ones costs less than to look at each of many holders.
-        if hidden < self.len() / 8 {
-            let local = local.iter().filter(|_| !asker_is_local);
-            return self.len() - gone.iter().chain(local).filter(|inventory| self.has(**inventory)).count();
-        }
-        let is_source = |inventory: &Inventory| inventory.peer.is_some() && (asker_is_local || !inventory.is_local);
-        (0..self.len()).filter(|at| is_source(&inventories[self.inventory(*at)])).count()
-    }
 }
 
 impl Files {
@@ -145,8 +71,7 @@ impl Files {
         Self {
             names: Names::new(),
             versions: Slab::new(),
-            contents: Slab::new(),
-            by_id: Shards::new(),
+            contents: Contents::new(),
             tallies: Slab::new(),
             versions_of: Lists::new(),
             lists: Lists::new(),
@@ -154,7 +79,6 @@ impl Files {
             local: BTreeSet::new(),
             gone: VecDeque::new(),
             held: 0,
-            hasher: RandomState::new(),
         }
     }
 
@@ -238,6 +162,9 @@ impl Files {
                 Err(at) => tally.insert(at, (inventory, 1)),
             }
         }
+        if !self.contents[*held].is_first {
+            self.contents.claim(inventory, *held);
+        }
         let entry = &mut self.inventories[inventory];
         entry.versions.insert(version, |other| self.versions[other].name.cmp(&name));
         entry.len += 1;
@@ -267,6 +194,10 @@ impl Files {
                 }
             }
         }
+        let held = *held;
+        if !self.contents[held].is_first && !self.holders(held).has(inventory) {
+            self.contents.give_up(inventory, self.contents[held].content.id);
+        }
         if self.versions[version].holders.len() == 0 {
             self.forget(version);
         }
@@ -292,7 +223,7 @@ impl Files {
                 self.contents[held].first = version;
                 held
             }
-            None => self.add_content(content, version),
+            None => self.contents.insert(content, version),
         };
         self.versions[version].held = held;
         self.versions_of.insert(&mut self.names[name].versions, at, version);
@@ -330,35 +261,12 @@ impl Files {
         }
     }
 
-    fn add_content(&mut self, content: Content, first: Handle<Version>) -> Handle<Held> {
-        let others = self.sizes(content.id).next();
-        let held = self.contents.insert(Held { content, first, tally: None, other_size: None });
-        match others {
-            Some(other) => {
-                let next = self.contents[other].other_size.replace(held);
-                self.contents[held].other_size = next;
-            }
-            None => {
-                let hash_of = |held| self.hasher.hash_one(self.contents[held].content.id);
-                self.by_id.insert(self.hasher.hash_one(content.id), held, hash_of);
-            }
-        }
-        held
-    }
-
     fn remove_content(&mut self, held: Handle<Held>) {
-        let Held { content, other_size, .. } = self.contents[held];
-        let hash = self.hasher.hash_one(content.id);
-        let before = self.sizes(content.id).take_while(|other| *other != held).last();
-        match (before, other_size) {
-            (Some(before), _) => self.contents[before].other_size = other_size,
-            (None, Some(other)) => self.by_id.replace(hash, held, other),
-            (None, None) => {
-                let hash_of = |held| self.hasher.hash_one(self.contents[held].content.id);
-                self.by_id.remove(hash, held, hash_of);
-            }
-        }
-        self.contents.remove(held);
+        let Some(heir) = self.contents.remove(held) else { return };
+        let id = self.contents[heir].content.id;
+        let holders = self.holders(heir);
+        let holders: Vec<_> = (0..holders.len()).map(|at| holders.inventory(at)).collect();
+        holders.into_iter().for_each(|inventory| self.contents.give_up(inventory, id));
     }
 
     /// All paths.
@@ -380,19 +288,18 @@ impl Files {
     /// the asker is not told of.
     pub(super) fn sources(&self, version: Handle<Version>, asker_is_local: bool) -> usize {
         let Version { held, holders, .. } = &self.versions[version];
-        let own = HoldersList::Once(self.lists.get(holders));
+        let own = holders::List::Once(self.lists.get(holders));
         let own = Holders { files: self, list: own }.sources(asker_is_local);
         if own == 0 || self.contents[*held].tally.is_none() { own } else { self.holders(*held).sources(asker_is_local) }
     }
 
-    /// The contents with this id: one, and one for each size that a liar claims for it.
-    pub(super) fn sizes(&self, id: ContentId) -> impl Iterator<Item = Handle<Held>> {
-        let first = self.by_id.find(self.hasher.hash_one(id), |held| self.contents[held].content.id == id);
-        std::iter::successors(first, |held| self.contents[*held].other_size)
+    /// The content with this id, and some of those of other sizes, if liars claim such.
+    pub(super) fn sizes(&self, id: ContentId, dice: u64) -> impl Iterator<Item = Handle<Held>> {
+        self.contents.some(id, dice)
     }
 
     pub(super) fn held(&self, content: Content) -> Option<Handle<Held>> {
-        self.sizes(content.id).find(|held| self.contents[*held].content == content)
+        self.contents.find(content)
     }
 
     /// A content by its handle.
@@ -404,8 +311,8 @@ impl Files {
     pub(super) fn holders(&self, held: Handle<Held>) -> Holders<'_> {
         let Held { first, tally, .. } = self.contents[held];
         let list = match tally {
-            Some(tally) => HoldersList::Often(&self.tallies[tally]),
-            None => HoldersList::Once(self.lists.get(&self.versions[first].holders)),
+            Some(tally) => holders::List::Often(&self.tallies[tally]),
+            None => holders::List::Once(self.lists.get(&self.versions[first].holders)),
         };
         Holders { files: self, list }
     }
@@ -435,8 +342,13 @@ impl Files {
 
     /// Whether a peer holds the content of this id under another size.
     pub(super) fn holds_other_size(&self, inventory: Handle<Inventory>, content: Content) -> bool {
-        let mut others = self.sizes(content.id).filter(|held| self.contents[*held].content != content);
-        others.any(|held| self.holders(held).has(inventory))
+        if self.len_of(inventory) == 0 {
+            return false;
+        }
+        let Some(first) = self.contents.first(content.id) else { return false };
+        let is_other = |held: Handle<Held>| self.contents[held].content != content;
+        is_other(first) && self.holders(first).has(inventory)
+            || self.contents.claim_of(inventory, content.id).is_some_and(is_other)
     }
 
     /// The files of one peer, in the order of the names' handles, those behind `after` only.
@@ -468,8 +380,8 @@ impl Files {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let handles = self.versions.len() + self.contents.len() + self.tallies.len() + self.inventories.len();
-        let lists = self.versions_of.is_empty() && self.lists.is_empty() && self.by_id.is_empty();
+        let handles = self.versions.len() + self.tallies.len() + self.inventories.len();
+        let lists = self.versions_of.is_empty() && self.lists.is_empty() && self.contents.is_empty();
         handles + self.names.bytes() + self.held + self.gone.len() + self.local.len() == 0 && lists
     }
 }

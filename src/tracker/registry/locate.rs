@@ -123,7 +123,7 @@ impl Registry {
     /// What anybody is told, but for the one who asks.
     fn whole(&self, ask: &Ask<'_>, asker: Option<Handle<Peer>>) -> Located<'_> {
         let (mut paths, mut sizes, mut end) = (Vec::new(), Vec::new(), 0);
-        for held in self.files.sizes(ask.id) {
+        for held in self.files.sizes(ask.id, ask.dice) {
             paths.extend(self.files.paths(held, ask.is_local()).take(limits::NAMED));
             let holders = self.files.holders(held);
             end += holders.len();
@@ -138,10 +138,11 @@ impl Registry {
             Some((holders.get(holders.len() - (end - at))?, size))
         });
         let sources = seen.filter(|&(peer, _)| Some(peer) != asker && ask.may_have(&self.peers[peer]));
-        let mut sources: Vec<_> = sources.take(limits::NAMED).collect();
-        sources.sort_by_key(|&(peer, _)| self.peers[peer].is_suspect());
-        let sources = sources.into_iter().map(|(peer, size)| self.peers[peer].source(size, false));
-        Located { paths, sources: sources.collect() }
+        let sources = sources.take(limits::NAMED).map(|(peer, size)| (&self.peers[peer], size));
+        let mut found = Vec::with_capacity(end.min(limits::NAMED));
+        found.extend(sources);
+        found.sort_by_key(|(peer, _)| peer.is_suspect());
+        Located { paths, sources: found.into_iter().map(|(peer, size)| peer.source(size, false)).collect() }
     }
 }
 

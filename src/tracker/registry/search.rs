@@ -34,7 +34,7 @@ pub struct Page<'a> {
     /// still be more.
     pub rows: Vec<Row<'a>>,
     /// Where this page begins among the candidates that were ranked.
-    ranked: Option<(At, u32, u16)>,
+    ranked: Option<Ranked>,
     /// Where the next page begins, if there is more.
     next: Option<Cursor>,
 }
@@ -45,8 +45,8 @@ impl Page<'_> {
         if rows >= self.rows.len() {
             return self.next;
         }
-        if let Some((at, version, skip)) = self.ranked {
-            return Some(Cursor(Place::Ranked { at, version, skip: skip + rows as u16 }));
+        if let Some(start) = self.ranked {
+            return Some(Cursor(Place::Ranked(start.behind(rows as u32))));
         }
         let Row { path, content, .. } = self.rows.swap_remove(rows.checked_sub(1)?);
         Some(Cursor(Place::Ordered { path, behind: Some(content) }))
@@ -59,19 +59,43 @@ pub struct Cursor(Place);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// Among the candidates that begin with a version of the name at a place, behind the best so many.
-    Ranked { at: At, version: u32, skip: u16 },
+    /// Among candidates, behind the best so many.
+    Ranked(Ranked),
     /// From a path on, and of its versions behind one.
     Ordered { path: String, behind: Option<Content> },
 }
 
+/// Behind the best so many of the candidates that begin with a version of the name at a place. Places are those of
+/// one registry: in another one, all begins anew, and as many are left out as were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ranked {
+    /// Which registry's: [`Names::mark`](super::names::Names::mark).
+    mark: u32,
+    at: At,
+    version: u32,
+    skip: u32,
+    /// On all pages before.
+    given: u32,
+}
+
+impl Ranked {
+    fn start(mark: u32) -> Self {
+        Self { mark, at: At::START, version: 0, skip: 0, given: 0 }
+    }
+
+    fn behind(self, rows: u32) -> Self {
+        Self { skip: self.skip.saturating_add(rows), given: self.given.saturating_add(rows), ..self }
+    }
+}
+
 impl Cursor {
-    /// The bytes that stand for it: `r`, rank, place, version, skip; or `o`, 40 bytes of the content if there
+    /// The bytes that stand for it: `r`, mark, rank, place, version, skip, given; or `o`, 40 bytes of the content if there
     /// is one, or `p`, and the path.
     pub fn to_bytes(&self) -> Vec<u8> {
         match &self.0 {
-            Place::Ranked { at: At { rank, place }, version, skip } => {
-                [&[b'r', *rank][..], &place.to_be_bytes(), &version.to_be_bytes(), &skip.to_be_bytes()].concat()
+            Place::Ranked(Ranked { mark, at: At { rank, place }, version, skip, given }) => {
+                let numbers = [*mark, (*rank).into(), *place, *version, *skip, *given];
+                [&b"r"[..], numbers.map(u32::to_be_bytes).as_flattened()].concat()
             }
             Place::Ordered { path, behind: Some(Content { id, size }) } => {
                 [b"o", &id.bytes()[..], &size.to_be_bytes(), path.as_bytes()].concat()
@@ -85,14 +109,11 @@ impl Cursor {
         let (kind, rest) = bytes.split_first()?;
         Some(Self(match kind {
             b'r' => {
-                let (rank, rest) = rest.split_first().filter(|(rank, _)| usize::from(**rank) < Rank::ALL.len())?;
-                let (place, rest) = rest.split_first_chunk()?;
-                let (version, skip) = rest.split_first_chunk()?;
-                Place::Ranked {
-                    at: At { rank: *rank, place: u32::from_be_bytes(*place) },
-                    version: u32::from_be_bytes(*version),
-                    skip: u16::from_be_bytes(skip.try_into().ok()?),
-                }
+                let (numbers, []) = rest.as_chunks() else { return None };
+                let numbers: [_; 6] = numbers.try_into().ok()?;
+                let [mark, rank, place, version, skip, given] = numbers.map(u32::from_be_bytes);
+                let rank = u8::try_from(rank).ok().filter(|rank| usize::from(*rank) < Rank::ALL.len())?;
+                Place::Ranked(Ranked { mark, at: At { rank, place }, version, skip, given })
             }
             b'o' => {
                 let (id, rest) = rest.split_first_chunk()?;
@@ -134,10 +155,15 @@ impl Registry {
     /// begins so, the rest; and in each case more sources first, among
     /// [`limits::SEARCH_CANDIDATES`]. What a pattern is for the whole of comes in the order of paths.
     pub fn search(&self, pattern: &Pattern, from: Option<&Cursor>, asker_is_local: bool) -> Page<'_> {
+        let mark = self.files.names().mark();
         match from.map(|cursor| &cursor.0) {
             None if pattern.is_whole() => self.ordered(pattern, "", None, asker_is_local),
-            None => self.ranked(pattern, (At::START, 0, 0), asker_is_local),
-            Some(Place::Ranked { at, version, skip }) => self.ranked(pattern, (*at, *version, *skip), asker_is_local),
+            None => self.ranked(pattern, Ranked::start(mark), asker_is_local),
+            Some(Place::Ranked(start)) if start.mark == mark => self.ranked(pattern, *start, asker_is_local),
+            Some(Place::Ranked(Ranked { given, .. })) => {
+                let start = Ranked { skip: *given, given: *given, ..Ranked::start(mark) };
+                self.ranked(pattern, start, asker_is_local)
+            }
             Some(Place::Ordered { path, behind }) => self.ordered(pattern, path, *behind, asker_is_local),
         }
     }
@@ -146,7 +172,7 @@ impl Registry {
     pub fn search_exact(&self, path: &SharePath, from: Option<&Cursor>, asker_is_local: bool) -> Page<'_> {
         let behind = from.and_then(|cursor| match &cursor.0 {
             Place::Ordered { behind, .. } => *behind,
-            Place::Ranked { .. } => None,
+            Place::Ranked(_) => None,
         });
         let mut page = Page::default();
         if let Some(name) = self.files.names().find(path.as_str())
@@ -160,8 +186,8 @@ impl Registry {
         page
     }
 
-    fn ranked(&self, pattern: &Pattern, start: (At, u32, u16), asker_is_local: bool) -> Page<'_> {
-        let (from, version, skip) = start;
+    fn ranked(&self, pattern: &Pattern, start: Ranked, asker_is_local: bool) -> Page<'_> {
+        let Ranked { at: from, version, skip, .. } = start;
         let (mut candidates, mut paths, mut end_version) = (Vec::new(), String::new(), 0);
         let next = self.files.names().with_part(pattern, from, |at, name, rank, path| {
             let first = if at == from { version as usize } else { 0 };
@@ -183,15 +209,19 @@ impl Registry {
             let key = |it: &Candidate| (it.rank, Reverse(it.sources));
             key(one).cmp(&key(other)).then_with(|| paths[one.path.clone()].cmp(&paths[other.path.clone()]))
         });
-        let end = candidates.len().min(usize::from(skip) + limits::RANKED_ROWS);
+        let skipped = candidates.len().min(skip as usize);
+        let end = candidates.len().min(skipped + limits::RANKED_ROWS);
+        let behind = start.behind((end - skipped) as u32);
         let next = if end < candidates.len() {
-            Some(Place::Ranked { at: from, version, skip: end as u16 })
+            Some(behind)
         } else {
-            next.map(|at| Place::Ranked { at, version: end_version, skip: 0 })
+            // Who has been given more elsewhere than these goes on leaving out.
+            let skip = skip - skipped as u32;
+            next.map(|at| Ranked { at, version: end_version, skip, ..behind })
         };
-        let rows = candidates.drain(..end).skip(skip.into());
+        let rows = candidates.drain(..end).skip(skipped);
         let rows = rows.map(|it| self.row(paths[it.path].to_owned(), it.version, it.sources, asker_is_local)).collect();
-        Page { rows, ranked: Some(start), next: next.map(Cursor) }
+        Page { rows, ranked: Some(start), next: next.map(|next| Cursor(Place::Ranked(next))) }
     }
 
     fn ordered(&self, pattern: &Pattern, from: &str, mut behind: Option<Content>, asker_is_local: bool) -> Page<'_> {

@@ -10,11 +10,14 @@ const MOST: usize = 1024;
 pub(super) struct Sorted<T> {
     /// None of them empty.
     chunks: Vec<Vec<Handle<T>>>,
+    /// Chunk and place of the one that was added last: what comes in order belongs behind it, and is not looked
+    /// for.
+    last: (u32, u32),
 }
 
 impl<T> Sorted<T> {
     pub(super) const fn new() -> Self {
-        Self { chunks: Vec::new() }
+        Self { chunks: Vec::new(), last: (0, 0) }
     }
 
     /// The one that is `Equal`; `compare` says how another stands to it.
@@ -33,7 +36,7 @@ impl<T> Sorted<T> {
 
     /// Adds one that is not there.
     pub(super) fn insert(&mut self, handle: Handle<T>, compare: impl Fn(Handle<T>) -> Ordering) {
-        let (mut number, mut at) = self.position(&compare);
+        let (mut number, mut at) = self.behind_last(&compare).unwrap_or_else(|| self.position(&compare));
         if number == self.chunks.len() {
             match self.chunks.last() {
                 Some(last) if last.len() < MOST => (number, at) = (number - 1, last.len()),
@@ -53,6 +56,7 @@ impl<T> Sorted<T> {
             chunk.reserve_exact(chunk.len() / 8 + 4);
         }
         chunk.insert(at, handle);
+        self.last = (number as u32, at as u32);
     }
 
     /// Takes out the one that is `Equal`, if there is one.
@@ -92,6 +96,16 @@ impl<T> Sorted<T> {
         }
     }
 
+    /// The place behind the one that was added last, if that is [`position`](Self::position) or as good. What was
+    /// moved since then makes this miss, and no more.
+    fn behind_last(&self, compare: impl Fn(Handle<T>) -> Ordering) -> Option<(usize, usize)> {
+        let (number, at) = (self.last.0 as usize, self.last.1 as usize);
+        let chunk = self.chunks.get(number)?;
+        let next = chunk.get(at + 1).or_else(|| self.chunks.get(number + 1)?.first());
+        let is_less = |handle: &Handle<T>| compare(*handle) == Ordering::Less;
+        (is_less(chunk.get(at)?) && !next.is_some_and(is_less)).then_some((number, at + 1))
+    }
+
     /// Where the first is that is not `Less`: behind the last chunk, if all are.
     fn position(&self, compare: impl Fn(Handle<T>) -> Ordering) -> (usize, usize) {
         let is_less = |handle: &Handle<T>| compare(*handle) == Ordering::Less;
@@ -109,10 +123,12 @@ mod tests {
         let mut sorted = Sorted::<()>::new();
         let mut model = std::collections::BTreeSet::new();
         let compare = |number: usize| move |handle: Handle<()>| handle.place().cmp(&number);
-        let mut dice = super::super::Dice(1);
+        let (mut dice, mut last) = (super::super::Dice(1), 0);
         for step in 0..60_000 {
             // Grows first and shrinks then, to nothing.
-            let number = dice.below(10_000);
+            // Every other one comes behind the one before it.
+            let number = if dice.below(2) == 0 { dice.below(10_000) } else { (last + 1) % 10_000 };
+            last = number;
             if (step < 30_000) == (dice.below(4) > 0) {
                 assert_eq!(sorted.find(compare(number)).is_some(), !model.insert(number));
                 if sorted.find(compare(number)).is_none() {

@@ -1,7 +1,13 @@
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{dice::Dice, *};
-use crate::tracker::search::{Pattern, folded};
+use crate::{
+    name::SharePath,
+    tracker::search::{Pattern, folded},
+};
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -220,6 +226,92 @@ fn a_liar_about_a_size_stands_beside_the_others_and_not_in_their_way() {
 }
 
 #[test]
+fn however_many_liars_there_are_about_a_size_each_tells_one_and_an_answer_looks_at_a_few() {
+    let now = Instant::now();
+    let mut registry = Registry::new(LEASE);
+    let many = 5 * limits::SIZES_SEEN;
+    let lie = |size: usize| Content { size: size as u64, ..content("1") };
+    let with = |path_: &str, content| Changes { added: vec![(path(path_), content)], ..Changes::default() };
+    let names: Vec<_> = (0..many).map(|number| format!("p{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        registry.join(now, join(name, 1, "10.0.0.1:1"), 1).unwrap();
+        registry.announce(now, token(name, 1, 1), &with("x", lie(number))).unwrap();
+    }
+    let mut seen = BTreeSet::new();
+    for dice in 0..100 {
+        let located = registry.locate(&ask(lie(0).id, false, dice));
+        assert_eq!(located.sources.len(), limits::SIZES_SEEN);
+        seen.extend(located.sources.iter().map(|source| source.size));
+    }
+    assert_eq!(seen.len(), many, "whoever asks again hears of others");
+    // Whoever is the first one, nobody tells two.
+    for (number, name) in names.iter().enumerate() {
+        for other in [0, number.saturating_sub(1), number + 1, many].into_iter().filter(|other| *other != number) {
+            let two = registry.announce(now, token(name, 1, 1), &with("y", lie(other)));
+            assert_eq!(two, Err(Refusal::TwoSizes(lie(0).id)));
+        }
+        registry.announce(now, token(name, 1, 1), &with("y", lie(number))).unwrap();
+        if number % 3 > 0 {
+            registry.announce(now, token(name, 1, 1), &files(&[], &["x", "y"])).unwrap();
+            registry.announce(now, token(name, 1, 1), &with("x", lie(number + 1))).unwrap();
+        }
+        registry.check_invariants();
+    }
+    registry.expire(now + LEASE);
+    while registry.tidy(100) {}
+    assert!(registry.files.is_empty());
+}
+
+#[test]
+fn whoever_is_superseded_while_its_changes_are_made_changes_nothing_more() {
+    let now = Instant::now();
+    let mut registry = three(now);
+    let changes = files(&[("x", "1"), ("y", "1")], &[]);
+    let mut underway = registry.begin(now, first(1), &changes).unwrap();
+    assert_eq!(rows(&registry, "*", false).len(), 0);
+    assert_eq!(registry.go_on(first(1), &mut underway, 1), Ok(true));
+    assert_eq!(rows(&registry, "*", false).len(), 1);
+    registry.join(now, join("a", 1, "10.0.0.1:1"), 0).unwrap();
+    assert_eq!(registry.go_on(first(1), &mut underway, 1), Err(Refusal::Superseded(id("a"))));
+    assert_eq!(rows(&registry, "*", false).len(), 0);
+}
+
+#[test]
+fn a_search_goes_on_at_another_tracker_that_knows_the_same() {
+    let now = Instant::now();
+    let mut one = three(now);
+    let mut other = three(now);
+    // More than the candidates of a page, and put in the other way round.
+    let names: Vec<_> = (0..limits::SEARCH_CANDIDATES + 30).map(|number| format!("part/{number:04}")).collect();
+    for name in &names {
+        one.announce(now, first(1), &files(&[(name, "1")], &[])).unwrap();
+    }
+    for name in names.iter().rev() {
+        other.announce(now, first(1), &files(&[(name, "1")], &[])).unwrap();
+    }
+    let pattern = Pattern::new("art");
+    let paths = |rows: Vec<Row<'_>>| rows.into_iter().map(|row| row.path).collect::<Vec<_>>();
+    // Within what all rank together nothing is told twice or missed; beyond it, as much as there is.
+    let few = Pattern::new("/000");
+    for (pattern, given, whole) in [(&few, 3, 10), (&few, 9, 10), (&pattern, 30, names.len())] {
+        let begun = all(&one, pattern, None, false);
+        assert_eq!(begun.len(), whole);
+        let cursor = one.search(pattern, None, false).after(given).unwrap();
+        let rest = paths(all(&other, pattern, Some(cursor), false));
+        assert_eq!(rest.len(), whole - given);
+        if whole <= limits::SEARCH_CANDIDATES {
+            assert_eq!(rest, paths(begun)[given..]);
+        }
+    }
+    let mut from = None;
+    for _ in 0..limits::SEARCH_CANDIDATES / limits::RANKED_ROWS {
+        from = one.search(&pattern, from.as_ref(), false).after(usize::MAX);
+    }
+    let rest = all(&other, &pattern, from, false);
+    assert_eq!(rest.len(), 30, "more than one page is left out");
+}
+
+#[test]
 fn a_locate_names_a_hundred_of_many_and_over_time_all() {
     let now = Instant::now();
     let mut registry = Registry::new(LEASE);
@@ -394,14 +486,21 @@ fn a_registry_is_what_a_naive_one_is() {
                         added: (paths.into_iter().take(dice.below(4)))
                             .map(|path| {
                                 let mut content = content(["", "1", "22", "333"][dice.below(4)]);
-                                content.size += u64::from(dice.below(12) == 0);
+                                content.size += [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3][dice.below(12)];
                                 (path, content)
                             })
                             .collect(),
                         removed: removed.into_iter().take(dice.below(3)).collect(),
                         ..Changes::default()
                     };
-                    let announced = registry.announce(now, by, &changes);
+                    // At once, or file by file and with somebody else's leavings cleared between them.
+                    let most = [usize::MAX, 1][dice.below(2)];
+                    let announced = registry.begin(now, by, &changes).map(|mut underway| {
+                        while registry.go_on(by, &mut underway, most).unwrap() {
+                            registry.tidy(dice.below(3));
+                            registry.check_invariants();
+                        }
+                    });
                     match (&announced, &model.announce(now, any, &changes)) {
                         (Err(Refusal::TwoSizes(_)), Err(Refusal::TwoSizes(_))) => {}
                         (one, other) => assert_eq!(one, other, "seed {seed} step {step}"),

@@ -43,10 +43,11 @@ use self::{
 };
 use super::{
     calls::{Config, random},
+    log::log,
     registry::{Key, Registry},
     shared::Shared,
 };
-use crate::{limits, name::PeerId, say};
+use crate::{limits, name::PeerId};
 
 /// Joins the trackers that share a store: what they know is known here when this gives it. Waits for etcd for as
 /// long as it takes. `on_degraded` hears whenever the trackers lose and find each other.
@@ -77,7 +78,7 @@ struct EndWithIt;
 
 impl Drop for EndWithIt {
     fn drop(&mut self) {
-        say("error: what works with the store has ended, and so does the tracker: start it again");
+        log("error: what works with the store has ended, and so does the tracker: start it again");
         std::process::exit(1);
     }
 }
@@ -145,7 +146,7 @@ impl Store {
             (self.on_degraded)(true);
             if !std::mem::replace(&mut is_said, true) {
                 let what = if self.is_waited_for() { "waiting for" } else { "lost" };
-                say(format_args!("{what} store={address} host={host} reason={:?}", failure.to_string()));
+                log(format_args!("{what} store={address} host={host} reason={:?}", failure.to_string()));
             }
             sleep(pause).await;
             pause = (pause * 2).min(limits::STORE_PAUSE.end);
@@ -176,10 +177,10 @@ impl Store {
         self.serve_again();
         match self.ready.take() {
             Some(ready) => {
-                say(format_args!("joined store={address} host={host}"));
+                log(format_args!("joined store={address} host={host}"));
                 let _ = ready.send(self.key.get().unwrap_or_default());
             }
-            None => say(format_args!("found store={address} host={host}")),
+            None => log(format_args!("found store={address} host={host}")),
         }
         (self.on_degraded)(false);
         let following = async {
@@ -187,7 +188,7 @@ impl Store {
                 match watch.next().await {
                     Ok(news) => self.follow(news, cluster).await,
                     Err(Failure::Compacted) => {
-                        say(format_args!("read again store={address} reason={:?}", Failure::Compacted.to_string()));
+                        log(format_args!("read again store={address} reason={:?}", Failure::Compacted.to_string()));
                         watch = self.list(&etcd, cluster).await?;
                     }
                     Err(failure) => return Err(failure),
@@ -259,7 +260,7 @@ impl Store {
     async fn forget(&self, id: &PeerId) {
         if self.registry().forget_kept(id) {
             self.gone.notify_one();
-            say(format_args!("forget peer={id}"));
+            log(format_args!("forget peer={id}"));
         }
         yield_now().await;
     }

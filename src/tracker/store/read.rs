@@ -15,8 +15,10 @@ use super::{
 use crate::{
     limits,
     name::{PeerId, SharePath},
-    say,
-    tracker::registry::{Changes, Content, Place, Refusal},
+    tracker::{
+        log::log,
+        registry::{Changes, Content, Place, Refusal},
+    },
 };
 
 impl Store {
@@ -98,7 +100,7 @@ impl Store {
             }
         };
         if let Some(why) = bad {
-            say(format_args!("refuse store key={:?} reason={why:?}", String::from_utf8_lossy(&kv.key)));
+            log(format_args!("refuse store key={:?} reason={why:?}", String::from_utf8_lossy(&kv.key)));
         }
         // Long news let others have their turn.
         yield_now().await;

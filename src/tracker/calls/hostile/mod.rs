@@ -150,7 +150,7 @@ impl Pair {
             4..10 => {
                 let request = self.announcement();
                 let faults = self.model.announce_faults(&request);
-                let reply = self.calls.announce(&request);
+                let reply = at_once(self.calls.announce(&request));
                 if self.outcome(reply, &faults).is_some() {
                     self.model.announced(&request);
                 }
@@ -274,7 +274,7 @@ fn a_million_tiny_batches_leave_what_one_leaves() {
         proto::AnnounceRequest { token, added: vec![file(2)], ..Default::default() },
     ];
     for at in 0..1_000_000 {
-        let announced = pair.calls.announce(&batches[at % batches.len()]);
+        let announced = at_once(pair.calls.announce(&batches[at % batches.len()]));
         assert_eq!(announced.is_ok(), at % batches.len() != 3, "{announced:?}");
     }
     pair.model.announced(&batches[2]);

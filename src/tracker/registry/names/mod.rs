@@ -70,6 +70,11 @@ impl Names {
         self.paths.len()
     }
 
+    /// What tells these places from those of any other registry, or of this one once all paths were gone.
+    pub(super) fn mark(&self) -> u32 {
+        self.paths.hash("") as u32
+    }
+
     /// Bytes in all paths.
     pub(super) fn bytes(&self) -> usize {
         self.paths.bytes()

@@ -1,7 +1,6 @@
 //! Every path in its place: in a segment, and from segments that hold little into another.
 
 use std::{
-    cell::RefCell,
     cmp::Ordering,
     hash::{BuildHasher, RandomState},
 };
@@ -95,9 +94,10 @@ impl Paths {
     }
 
     pub(super) fn path(&self, name: Handle<Name>) -> String {
-        let mut path = Vec::new();
+        // Most paths fit, and it does not grow as it is put together.
+        let mut path = Vec::with_capacity(96);
         self.put(name, &mut path);
-        String::from_utf8_lossy(&path).into_owned()
+        String::from_utf8(path).unwrap_or_default()
     }
 
     /// Makes `path` the path of a name.
@@ -110,11 +110,10 @@ impl Paths {
 
     /// How the paths of names stand to this one.
     pub(super) fn compare(&self, path: &str) -> impl Fn(Handle<Name>) -> Ordering {
-        let other = RefCell::new(Vec::new());
         move |name| {
-            let mut other = other.borrow_mut();
-            self.put(name, &mut other);
-            other.as_slice().cmp(path.as_bytes())
+            let place = self.names[name].place;
+            let segment = self.segments[place.segment()].as_ref();
+            segment.map_or(Ordering::Less, |segment| segment.compare(place.place(), path.as_bytes()))
         }
     }
 
