@@ -6,6 +6,7 @@ mod codes;
 mod connections;
 mod gate;
 mod health;
+mod lock;
 mod metrics;
 mod monitor;
 mod refusals;

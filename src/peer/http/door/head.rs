@@ -5,10 +5,10 @@
 
 use std::ops::ControlFlow;
 
+use super::guard::Credentials;
 use crate::{limits, peer::http::answer::Answer};
 
 /// A request's head.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) method: String,
     /// Path and query, in printable ASCII.
@@ -20,6 +20,7 @@ pub(super) struct Head {
     pub(super) is_kept: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
+    pub(super) credentials: Credentials,
 }
 
 /// How the body is delimited (RFC 9112 section 6.3).
@@ -132,6 +133,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
         framing,
         is_kept: version == 1 && !is_closed,
         expects_continue,
+        credentials: Credentials { authorization: field("Authorization")? },
     })
 }
 
@@ -224,7 +226,7 @@ mod tests {
             let parsed = parse(text.as_bytes()).map(|head| head.target).map_err(|answer| answer.status);
             assert_eq!(parsed, target.map(str::to_owned), "{line}");
         }
-        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").map_err(|answer| answer.status), Err(400), "no Host");
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").err().map(|answer| answer.status), Some(400), "no Host");
         assert!(!parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_kept);
     }
 
@@ -241,6 +243,6 @@ mod tests {
         assert_eq!(end(b"\r\n\r\n"), None);
         assert_eq!(end(b"GET / HTTP/1.1\r\n\r"), None);
         let crowd = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(100));
-        assert_eq!(parse(crowd.as_bytes()).map_err(|answer| answer.status), Err(431));
+        assert_eq!(parse(crowd.as_bytes()).err().map(|answer| answer.status), Some(431));
     }
 }
