@@ -82,6 +82,11 @@ static COMMAND: Command = Command {
             value: "",
             help: "let those without the secret read, by GET and HEAD, and send nothing",
         },
+        Flag {
+            name: "--allow-host",
+            value: "NAME...",
+            help: "answer by this name too, beside its addresses, localhost and --advertise; once for each",
+        },
     ],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
@@ -128,7 +133,12 @@ fn options(args: Args) -> Result<Options, String> {
     let [peer, port, folder] = &args.operands[..] else { unreachable!("the table asks for three") };
     let peer = peer.to_string_lossy();
     let port = port.to_string_lossy();
-    let access = Access { secret: Secret::of(&args)?, is_public_read: args.is_set("--public-read")? };
+    let advertise: Option<Host> = args.value("--advertise")?;
+    let allowed = args.value::<String>("--allow-host")?.unwrap_or_default();
+    let allowed = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let allowed = allowed.map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
+    let names = allowed.chain(advertise.clone().map(Ok)).collect::<Result<_, _>>()?;
+    let access = Access { secret: Secret::of(&args)?, is_public_read: args.is_set("--public-read")?, names };
     if access.is_public_read && access.secret.is_none() {
         return Err(
             "--public-read keeps others from sending files, which takes a secret: give --secret-file FILE too".into()
@@ -152,7 +162,7 @@ fn options(args: Args) -> Result<Options, String> {
             None => "127.0.0.1:50051".parse()?,
         },
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        advertise: args.value("--advertise")?,
+        advertise,
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
         download_limit: args.value("--download-limit")?,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    link::Host,
     share::{Entry, Share},
     swarm::partial::Downloads,
     throttle::Throttle,
@@ -44,6 +45,8 @@ pub struct Access {
     pub secret: Option<Secret>,
     /// All may read without it.
     pub is_public_read: bool,
+    /// What this peer is called, beside its addresses and `localhost`: who asks for another name is not meant for it.
+    pub names: Vec<Host>,
 }
 
 /// A peer's HTTP side, serving.

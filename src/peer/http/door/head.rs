@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use super::guard::Credentials;
+use super::guard::Sender;
 use crate::{limits, peer::http::answer::Answer};
 
 /// A request's head.
@@ -20,7 +20,7 @@ pub(super) struct Head {
     pub(super) is_kept: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
-    pub(super) credentials: Credentials,
+    pub(super) sender: Sender,
 }
 
 /// How the body is delimited (RFC 9112 section 6.3).
@@ -117,8 +117,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
     };
     let connection = field("Connection")?.unwrap_or_default();
     let is_closed = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
-    let target = origin_form(target).filter(|target| target.bytes().all(|byte| byte.is_ascii_graphic()));
-    let Some(target) = target else {
+    let target = parts(target).filter(|_| target.bytes().all(|byte| byte.is_ascii_graphic()));
+    let Some((authority, target)) = target else {
         return refuse(400, "A request's target is a path that begins with a slash.");
     };
 
@@ -133,7 +133,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
         framing,
         is_kept: version == 1 && !is_closed,
         expects_continue,
-        credentials: Credentials { authorization: field("Authorization")? },
+        sender: Sender {
+            host: authority.map(str::to_owned).or(field("Host")?),
+            authorization: field("Authorization")?,
+            origin: field("Origin")?,
+            fetch_site: field("Sec-Fetch-Site")?,
+        },
     })
 }
 
@@ -141,16 +146,21 @@ fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A target as path and query; the absolute form must be taken too (RFC 9112 section 3.2.2).
-fn origin_form(target: &str) -> Option<&str> {
+/// A target as authority, and path and query; the absolute form must be taken too, and its authority then
+/// counts and not `Host` (RFC 9112 section 3.2.2).
+fn parts(target: &str) -> Option<(Option<&str>, &str)> {
     if target.starts_with('/') {
-        return Some(target);
+        return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    Some(rest.find('/').map_or("/", |slash| &rest[slash..]))
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match path {
+        "" => Some((Some(authority), "/")),
+        _ => path.starts_with('/').then_some((Some(authority), path)),
+    }
 }
 
 #[cfg(test)]
