@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// machine itself: link-local ones (169.254.169.254 hands out an instance's credentials, and so
 /// does fd00:ec2::254), multicast, broadcast and the unspecified address, which Linux takes for
 /// loopback. Loopback itself is good only where the tracker is reached over loopback too
-/// (`tracker_is_local`). An IPv4 address written as IPv6 counts as what it is.
+/// (`tracker_is_local`). An IPv4 address written as IPv6, or for a translator, counts as what it is.
 pub fn is_dialable(ip: IpAddr, tracker_is_local: bool) -> bool {
     match ip.to_canonical() {
         ip if ip.is_loopback() => tracker_is_local,
@@ -29,7 +29,18 @@ fn is_dialable_v6(ip: Ipv6Addr) -> bool {
     let embeds_v4 = ip.segments()[..6] == [0; 6];
     // Amazon's services to an instance: metadata, DNS, time.
     let instance_service = ip.segments()[..2] == [0xfd00, 0x0ec2];
-    !(embeds_v4 || instance_service || ip.is_unicast_link_local() || ip.is_multicast())
+    let translated = translated(ip).is_some_and(|ip| ip.is_loopback() || !is_dialable_v4(ip));
+    !(embeds_v4 || instance_service || translated || ip.is_unicast_link_local() || ip.is_multicast())
+}
+
+/// The IPv4 address that a translator (RFC 6052, RFC 8215) or a 6to4 relay (RFC 3056) on the way makes of an address.
+fn translated(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => Some(v4(high, low)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        _ => None,
+    }
 }
 
 /// What counts as one address where the question is how many said something: whoever has one IPv6 address has
@@ -66,13 +77,28 @@ mod tests {
             "febf::1",
             "ff02::1",
             "fd00:ec2::254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::0.0.0.0",
+            "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:a:b:c:127.0.0.1",
+            "2002:a9fe:a9fe::",
+            "2002:7f00:1::1",
         ] {
             let ip = bad.parse().unwrap();
             assert!(!is_dialable(ip, false) && !is_dialable(ip, true), "{bad}");
         }
-        for good in
-            ["10.0.0.1", "172.31.255.254", "192.168.0.1", "8.8.8.8", "::ffff:10.0.0.1", "2001:db8::1", "fd12::1"]
-        {
+        for good in [
+            "10.0.0.1",
+            "172.31.255.254",
+            "192.168.0.1",
+            "8.8.8.8",
+            "::ffff:10.0.0.1",
+            "2001:db8::1",
+            "fd12::1",
+            "64:ff9b::10.0.0.1",
+            "2002:a00:1::1",
+        ] {
             let ip = good.parse().unwrap();
             assert!(is_dialable(ip, false) && is_dialable(ip, true), "{good}");
         }

@@ -1,6 +1,11 @@
 //! Command lines: one table describes a command, makes its `--help` and names its variables.
 
-use std::{ffi::OsString, fmt::Display, fmt::Write as _, str::FromStr};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Display,
+    fmt::Write as _,
+    str::FromStr,
+};
 
 /// What a command takes.
 pub struct Command {
@@ -12,6 +17,9 @@ pub struct Command {
     pub operands: &'static [(&'static str, &'static str)],
     /// Its flags; each takes a value.
     pub flags: &'static [Flag],
+    /// Variables that stand in for no flag, since their values should be in no list of processes: name and
+    /// explanation.
+    pub variables: &'static [(&'static str, &'static str)],
     /// More lines for `--help`.
     pub more: &'static str,
 }
@@ -21,7 +29,8 @@ pub struct Flag {
     /// With its dashes, as `--lease`.
     pub name: &'static str,
     /// What its value is called, as `SECONDS`; empty for a flag without a value, which the
-    /// variable sets with `1`.
+    /// variable sets with `1`. One that ends with `...` may be given several times, and is then a list with
+    /// commas, as it is in the variable.
     pub value: &'static str,
     /// One line, the default included.
     pub help: &'static str,
@@ -31,6 +40,31 @@ impl Flag {
     /// The variable that stands in for the flag.
     pub fn variable(&self) -> String {
         format!("ENJAMBRE_{}", self.name.trim_start_matches('-').replace('-', "_").to_uppercase())
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.value.ends_with("...") && !self.value.contains(',')
+    }
+
+    /// What the command line says, as often as it may.
+    fn take(&self, args: &mut pico_args::Arguments) -> Result<Option<OsString>, String> {
+        if self.value.is_empty() {
+            return Ok(args.contains(self.name).then(|| "1".into()));
+        }
+        let mut all: Option<OsString> = None;
+        loop {
+            let value = args.opt_value_from_fn(self.name, |value| Ok::<_, String>(value.into()));
+            let value =
+                value.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", self.name, self.name, self.value))?;
+            let is_last = value.is_none() || !self.is_repeatable();
+            all = match (all, value) {
+                (Some(all), Some(value)) => Some([all, value].join(OsStr::new(","))),
+                (all, value) => all.or(value),
+            };
+            if is_last {
+                return Ok(all);
+            }
+        }
     }
 }
 
@@ -51,7 +85,7 @@ impl Command {
         for (left, help, variable) in flags {
             let _ = writeln!(text, "  {left:width$}  {help} [{variable}]");
         }
-        for (left, help) in [("--help", "this text"), ("--version", "the version")] {
+        for (left, help) in [("--help", "this text"), ("--version", "the version")].iter().chain(self.variables) {
             let _ = writeln!(text, "  {left:width$}  {help}");
         }
         if !self.more.is_empty() {
@@ -80,20 +114,21 @@ impl Command {
         if args.contains(["-V", "--version"]) {
             return Ok(Parsed::Text(format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))));
         }
+        let text =
+            |from: &str, value: OsString| value.into_string().map_err(|_| format!("the value of {from} is not UTF-8"));
+        // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
+        let set =
+            |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| text(name, value)).transpose();
         let mut values = Vec::new();
         for flag in self.flags {
-            let given = if flag.value.is_empty() {
-                args.contains(flag.name).then(|| "1".into())
-            } else {
-                let value = args.opt_value_from_fn(flag.name, |value| Ok::<_, String>(value.into()));
-                value.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", flag.name, flag.name, flag.value))?
-            };
-            // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
+            let given = flag.take(&mut args)?;
             let from = if given.is_some() { flag.name.to_owned() } else { flag.variable() };
-            let value = given.or_else(|| variable(&from).filter(|value| !value.is_empty()));
-            let text = value.map(OsString::into_string).transpose();
-            let text = text.map_err(|_| format!("the value of {from} is not UTF-8"))?;
-            values.push((flag, text.map(|text| (from, text))));
+            let value = given.map_or_else(|| set(&from), |value| text(&from, value).map(Some))?;
+            values.push((flag, value.map(|value| (from, value))));
+        }
+        let mut variables = Vec::new();
+        for (name, _) in self.variables {
+            variables.extend(set(name)?.map(|value| (*name, value)));
         }
         let operands = args.finish();
         if let Some(left) = operands.iter().find(|operand| operand.as_encoded_bytes().starts_with(b"-")) {
@@ -112,7 +147,7 @@ impl Command {
                 ),
             });
         }
-        Ok(Parsed::Args(Args { operands, values }))
+        Ok(Parsed::Args(Args { operands, values, variables }))
     }
 
     /// Why something that begins with a dash is left when all flags were taken.
@@ -121,7 +156,8 @@ impl Command {
         match self.flags.iter().find(|flag| flag.name == name) {
             Some(flag) if flag.value.is_empty() && left != name => format!("{name} takes no value: write {name} alone"),
             Some(_) => format!("{name} is given twice: give it once"),
-            None => format!("unknown flag {left}: `{} --help` lists the flags", self.name),
+            // Without what stands behind it, which may be a secret.
+            None => format!("unknown flag {name}: `{} --help` lists the flags", self.name),
         }
     }
 }
@@ -140,6 +176,8 @@ pub struct Args {
     pub operands: Vec<OsString>,
     /// With each flag the name it was given by, its own or its variable's, and its value.
     values: Vec<(&'static Flag, Option<(String, String)>)>,
+    /// Those of the table that are set.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Args {
@@ -152,6 +190,11 @@ impl Args {
         let Some((from, value)) = value else { return Ok(None) };
         let parsed = value.parse();
         parsed.map(Some).map_err(|error| format!("{from} {value}: {error} ({} {})", flag.name, flag.value))
+    }
+
+    /// The value of a variable of the table.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a flag without a value is set.
@@ -178,7 +221,9 @@ mod tests {
         flags: &[
             Flag { name: "--wait-time", value: "SECONDS", help: "how long" },
             Flag { name: "--eager", value: "", help: "at once" },
+            Flag { name: "--friend", value: "NAME...", help: "who helps" },
         ],
+        variables: &[("ENJAMBRE_WORD", "what nobody should see")],
         more: "",
     };
 
@@ -207,6 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_given_flag_by_flag_or_with_commas() {
+        for (args, variable) in
+            [(&["a", "--friend", "x", "--friend=y"][..], ""), (&["--friend", "x,y", "a"], "z"), (&["a"], "x,y")]
+        {
+            let Ok(Parsed::Args(args)) = parse(args, &[("ENJAMBRE_FRIEND", variable)]) else { panic!("{args:?}") };
+            assert_eq!(args.value::<String>("--friend"), Ok(Some("x,y".into())));
+        }
+    }
+
+    #[test]
+    fn a_variable_without_a_flag_has_none_and_what_looks_like_one_is_not_repeated() {
+        let Ok(Parsed::Args(args)) = parse(&["a"], &[("ENJAMBRE_WORD", "hush")]) else { panic!() };
+        assert_eq!(args.variable("ENJAMBRE_WORD"), Some("hush"));
+        let Ok(Parsed::Args(args)) = parse(&["a"], &[("ENJAMBRE_WORD", "")]) else { panic!() };
+        assert_eq!(args.variable("ENJAMBRE_WORD"), None);
+        for args in [&["a", "--word=hush"][..], &["a", "--word", "hush"]] {
+            let Err(error) = parse(args, &[]) else { panic!("{args:?}") };
+            assert!(error.contains("unknown flag --word:") && !error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (args, part) in [
             (&["a", "--wat"][..], "unknown flag --wat"),
@@ -222,6 +289,7 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         let Ok(Parsed::Text(help)) = parse(&["--help"], &[]) else { panic!() };
-        assert!(help.contains("[ENJAMBRE_WAIT_TIME]") && help.contains("Usage: thing <id> [flags]"), "{help}");
+        assert!(help.contains("[ENJAMBRE_WAIT_TIME]") && help.contains("  ENJAMBRE_WORD "), "{help}");
+        assert!(help.contains("Usage: thing <id> [flags]"), "{help}");
     }
 }

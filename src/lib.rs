@@ -11,6 +11,7 @@
 //! | [`name`] | the only parser of names from outside, and their encoders; pure |
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
+//! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
@@ -56,6 +57,7 @@ pub mod name;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod rate;
+pub mod secret;
 #[cfg(feature = "tracker")]
 pub mod tracker;
 

@@ -251,6 +251,20 @@ pub const STORE_LEASE_SECONDS: u64 = 2;
 /// What is older than this the trackers let etcd forget; else each change would stay for ever.
 pub const STORE_HISTORY: Duration = Duration::from_secs(60);
 
+// ---- the swarm's secret --------------------------------------------------------------------
+
+/// A secret: even of letters alone, 16 by chance are beyond guessing; 128 fit into every header.
+pub const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
+/// Wrong secrets of one address (of IPv6: one /64) are answered so long one after the other, the first too, and none
+/// later than the end: within [`RPC_TIME`], so that a peer is told what is wrong.
+pub const TRY_TIME: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(4);
+/// Addresses whose wrong secrets are remembered, as long as one is still to be answered. With more of them, each
+/// waits for the end of that range.
+pub const TRIED_ADDRESSES: usize = 1024;
+/// Calls with a wrong secret that wait at the tracker; more are answered at once, so that strangers do not fill memory.
+/// At a peer they keep a place of [`CONNECTIONS`], and are the first to give way.
+pub const TRIES: usize = 1024;
+
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
 /// What a tracker was told less than so long before it was gone is told again to the next one that it is removed:

@@ -105,13 +105,15 @@ fn kept_connections_carry_one_request_after_the_other() {
     let (peer, _folder) = serving(&[("f.bin", &body)]);
     let mut connection = Connection::open(peer.address);
     for start in [0, 1, 65_535, 65_536, 250_000, 299_999] {
-        connection.send(format!("GET /files/f.bin HTTP/1.1\r\nHost: h\r\nRange: bytes={start}-\r\n\r\n")).unwrap();
+        connection
+            .send(format!("GET /files/f.bin HTTP/1.1\r\nHost: localhost\r\nRange: bytes={start}-\r\n\r\n"))
+            .unwrap();
         let answer = connection.answer().unwrap();
         assert!(answer.status == 206 && answer.body == body[start..], "{start}");
     }
     // Two requests in one packet, the second with a body.
     connection
-        .send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\nPUT /files/new HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nnewGET /files/new HTTP/1.1\r\nHost: h\r\n\r\n")
+        .send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nPUT /files/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nnewGET /files/new HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     let answers: Vec<_> = (0..3).map(|_| connection.answer().unwrap()).collect();
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 201, 200]);
@@ -241,9 +243,9 @@ fn an_upload_that_breaks_off_leaves_nothing() {
     let (peer, folder) = serving(&[]);
     let half_form = form(&[("name=\"file\"; filename=\"x\"", &noise(4, 500_000))]);
     for head in [
-        "PUT /files/x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n".to_owned(),
-        "PUT /files/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n".to_owned(),
-        "POST /upload HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=BOUND\r\nContent-Length: 1000000\r\n\r\n"
+        "PUT /files/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n".to_owned(),
+        "PUT /files/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n".to_owned(),
+        "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=BOUND\r\nContent-Length: 1000000\r\n\r\n"
             .to_owned(),
     ] {
         let mut connection = Connection::open(peer.address);
@@ -265,7 +267,7 @@ fn a_conflict_that_the_size_gives_away_is_told_before_the_body_is_sent() {
     let (peer, _folder) = serving(&[("taken", b"mine")]);
     let mut connection = Connection::open(peer.address);
     connection
-        .send("PUT /files/taken HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
+        .send("PUT /files/taken HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n")
         .unwrap();
     assert_eq!(connection.head().unwrap().status, 409);
     // Where the size fits, the bytes decide.
@@ -393,7 +395,7 @@ fn a_file_that_changes_while_it_is_sent_breaks_the_transfer() {
     let body = noise(6, 64 << 20);
     let (peer, folder) = serving(&[("f.bin", &body)]);
     let mut connection = Connection::open(peer.address);
-    connection.send("GET /files/f.bin HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    connection.send("GET /files/f.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let head = connection.head().unwrap();
     assert_eq!(head.header("content-length"), Some((64 << 20).to_string().as_str()));
     // More is on its way than sockets hold, so the end is not sent yet.

@@ -59,7 +59,10 @@ fn invariant_1_no_name_appears_before_its_file_is_whole() {
         assert_eq!(other.get("big.bin").unwrap().content, id_of(&bytes));
         let mut upload = Connection::open(other.address);
         upload
-            .send(format!("PUT /files/upload.bin HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", bytes.len()))
+            .send(format!(
+                "PUT /files/upload.bin HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+                bytes.len()
+            ))
             .unwrap();
         for part in bytes.chunks(1 << 20) {
             upload.send(part).unwrap();
@@ -296,7 +299,7 @@ fn invariant_3_an_acknowledged_upload_survives_kill_9_and_a_broken_one_leaves_no
         let bytes = noise(round, 3 << 20);
         put(victim.address, &format!("kept{round}"), &bytes);
         let mut broken = Connection::open(victim.address);
-        broken.send("PUT /files/broken HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n").unwrap();
+        broken.send("PUT /files/broken HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n").unwrap();
         broken.send(&bytes[..2_000_000]).unwrap();
         victim.kill();
     }
@@ -387,7 +390,9 @@ fn invariant_6_uploads_without_end_are_held_to_their_number_and_to_no_memory() {
     let part = vec![1; 1 << 20];
     for number in 0..enjambre::limits::UPLOADS {
         let mut upload = Connection::open(victim.address);
-        upload.send(format!("PUT /files/u{number} HTTP/1.1\r\nHost: h\r\nContent-Length: 16777216\r\n\r\n")).unwrap();
+        upload
+            .send(format!("PUT /files/u{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 16777216\r\n\r\n"))
+            .unwrap();
         upload.send(&part).unwrap();
         uploads.push(upload);
     }

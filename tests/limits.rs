@@ -62,8 +62,9 @@ fn uploads_keep_to_their_limit_alone_and_together() {
                     let mut connection = Connection::open(seed.address);
                     for at in range.step_by(64 << 10) {
                         let last = at + (64 << 10) - 1;
-                        let head =
-                            format!("GET /files/big.bin HTTP/1.1\r\nHost: x\r\nRange: bytes={at}-{last}\r\n\r\n");
+                        let head = format!(
+                            "GET /files/big.bin HTTP/1.1\r\nHost: localhost\r\nRange: bytes={at}-{last}\r\n\r\n"
+                        );
                         connection.send(head).expect("the peer reads");
                         assert!(connection.answer().expect("an answer").body == bytes[at..=last]);
                     }
@@ -79,7 +80,7 @@ fn a_small_request_does_not_wait_behind_big_ones() {
     let (seed, _folder, _) = seed("seed", 4 * MIB, NO_TRACKER, &["--upload-limit", "256K"]);
     let mut hungry: Vec<_> = (0..8).map(|_| Connection::open(seed.address)).collect();
     for connection in &mut hungry {
-        connection.send("GET /files/big.bin HTTP/1.1\r\nHost: x\r\n\r\n").expect("the peer reads");
+        connection.send("GET /files/big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the peer reads");
     }
     let mut block = [0; 1];
     hungry.iter().for_each(|connection| connection.stream().read_exact(&mut block).expect("all are being served"));
@@ -95,7 +96,7 @@ fn a_transfer_begins_without_a_burst() {
     let (seed, _folder, _) = seed("seed", 4 * MIB, NO_TRACKER, &["--upload-limit", "512K"]);
     let mut connection = Connection::open(seed.address);
     let began = Instant::now();
-    connection.send("GET /files/big.bin HTTP/1.1\r\nHost: x\r\n\r\n").expect("the peer reads");
+    connection.send("GET /files/big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the peer reads");
     let mut block = vec![0; 256 << 10];
     connection.stream().read_exact(&mut block).expect("it is sent");
     let took = began.elapsed().as_secs_f64();

@@ -42,6 +42,7 @@ impl Peer {
         share.start().unwrap();
         let config = LinkConfig {
             trackers: tracker.to_string().parse().unwrap(),
+            secret: None,
             peer: peer_id(id),
             port: 5000,
             zone: Zone::default(),

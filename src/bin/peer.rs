@@ -17,7 +17,7 @@ use enjambre::{
     name::{PeerId, Zone},
     peer::{
         console::{self, Console},
-        http::{Http, Status},
+        http::{Access, Http, Status},
         link::{Host, Link, LinkConfig, Trackers},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
@@ -25,6 +25,7 @@ use enjambre::{
     },
     rate::Rate,
     say,
+    secret::{self, Secret},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -71,7 +72,23 @@ static COMMAND: Command = Command {
             value: "N",
             help: "connections to other peers that `get` opens at most (48); serving has its own",
         },
+        Flag {
+            name: secret::FLAG,
+            value: "FILE",
+            help: "holds the swarm's secret: join by it, and answer only those who have it (answer all)",
+        },
+        Flag {
+            name: "--public-read",
+            value: "",
+            help: "let those without the secret read, by GET and HEAD, and send nothing",
+        },
+        Flag {
+            name: "--allow-host",
+            value: "NAME...",
+            help: "answer by this name too, beside its addresses, localhost and --advertise; once for each",
+        },
     ],
+    variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            Commands on stdin: search <text>, get <path or id> [<new path>], list, downloads,\n\
            cancel <path or id>, leave, help.\n",
@@ -89,6 +106,7 @@ struct Options {
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
     connections: NonZeroUsize,
+    access: Access,
 }
 
 /// An exit code and a sentence. 2 means that the command line has to change, 1 that something else has.
@@ -115,6 +133,17 @@ fn options(args: Args) -> Result<Options, String> {
     let [peer, port, folder] = &args.operands[..] else { unreachable!("the table asks for three") };
     let peer = peer.to_string_lossy();
     let port = port.to_string_lossy();
+    let advertise: Option<Host> = args.value("--advertise")?;
+    let allowed = args.value::<String>("--allow-host")?.unwrap_or_default();
+    let allowed = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let allowed = allowed.map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
+    let names = allowed.chain(advertise.clone().map(Ok)).collect::<Result<_, _>>()?;
+    let access = Access { secret: Secret::of(&args)?, is_public_read: args.is_set("--public-read")?, names };
+    if access.is_public_read && access.secret.is_none() {
+        return Err(
+            "--public-read keeps others from sending files, which takes a secret: give --secret-file FILE too".into()
+        );
+    }
     let connections = match args.value::<String>("--connections")? {
         None => limits::SOURCE_CONNECTIONS,
         Some(text) => {
@@ -133,17 +162,18 @@ fn options(args: Args) -> Result<Options, String> {
             None => "127.0.0.1:50051".parse()?,
         },
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        advertise: args.value("--advertise")?,
+        advertise,
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
         download_limit: args.value("--download-limit")?,
         connections,
+        access,
     })
 }
 
 /// Serves until something ends it; the exit code.
 fn run(options: Options) -> Result<u8, Failure> {
-    let Options { peer, port, folder, trackers, bind, advertise, zone, .. } = options;
+    let Options { peer, port, folder, trackers, bind, advertise, zone, access, .. } = options;
     let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
 
     let place = if port == 0 { String::new() } else { format!(" on port {port}") };
@@ -159,14 +189,21 @@ fn run(options: Options) -> Result<u8, Failure> {
     let downloads = Downloads::default();
     let status = Status { peer: peer.to_string(), is_joined };
     let limit = options.upload_limit.map(Throttle::new);
-    let http = Http::serve(listener, share.clone(), downloads.clone(), status, limit).map_err(system)?;
+    let secret = access.secret.clone();
+    let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
     say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
+    if secret.is_none() && !bind.is_loopback() {
+        say(format_args!(
+            "no secret is set: whoever reaches port {port} can read these files and add others (--secret-file FILE)"
+        ));
+    }
 
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let end = End { how: Arc::default(), signals: signals.handle() };
     let refused = end.clone();
     let link = LinkConfig {
         trackers,
+        secret: secret.clone(),
         peer: peer.clone(),
         port,
         zone: zone.clone(),
@@ -179,7 +216,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let _ = known.set(link.clone());
 
     console::report_hashing(share.clone()).map_err(system)?;
-    let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit);
+    let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret);
     let finder = Arc::new(link.clone());
     let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
     let jobs = Jobs::new(getter);

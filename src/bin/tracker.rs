@@ -12,6 +12,7 @@ use std::{
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits,
+    secret::{self, Secret},
     tracker::{self, Health, Listeners, Shared, log},
 };
 use signal_hook::{
@@ -37,9 +38,15 @@ static COMMAND: Command = Command {
         Flag {
             name: "--allow-advertise",
             value: "",
-            help: "let peers give out another address than they connect from",
+            help: "let peers give out another address than they connect from; with a secret, all may",
+        },
+        Flag {
+            name: secret::FLAG,
+            value: "FILE",
+            help: "holds the swarm's secret: answer only those who have it (answer all)",
         },
     ],
+    variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            The log goes to stderr. SIGINT and SIGTERM end the tracker once the calls in flight are answered, within\n\
            two seconds; a second one, at once.\n",
@@ -49,6 +56,7 @@ struct Options {
     listen: SocketAddr,
     metrics_listen: Option<SocketAddr>,
     store: Option<Store>,
+    secret: Option<Secret>,
     config: tracker::Config,
 }
 
@@ -87,10 +95,12 @@ impl FromStr for Lease {
 fn options(args: &Args) -> Result<Options, String> {
     let Lease(lease) = args.value("--lease")?.unwrap_or(Lease(limits::LEASE));
     let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
-    let allow_advertise = args.is_set("--allow-advertise")?;
+    let secret = Secret::of(args)?;
+    // With a secret, no call of anybody else comes so far.
+    let allow_advertise = args.is_set("--allow-advertise")? || secret.is_some();
     let metrics_listen = args.value("--metrics-listen")?;
     let store = args.value("--store")?;
-    Ok(Options { listen, metrics_listen, store, config: tracker::Config { lease, allow_advertise } })
+    Ok(Options { listen, metrics_listen, store, secret, config: tracker::Config { lease, allow_advertise } })
 }
 
 /// What the tracker works on together with all who share its store, once it knows what they do.
@@ -123,7 +133,7 @@ fn listen(flag: &str, on: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-fn run(Options { listen: on, metrics_listen, store, config }: Options) -> Result<(), String> {
+fn run(Options { listen: on, metrics_listen, store, secret, config }: Options) -> Result<(), String> {
     tracker::raise_open_files();
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot wait for signals: {error}"))?;
     let (stop, mut stopped) = oneshot::channel();
@@ -162,7 +172,7 @@ fn run(Options { listen: on, metrics_listen, store, config }: Options) -> Result
         log(format_args!("metrics on http://{}/metrics", address(monitor)?));
     }
     log(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
-    let serving = tracker::serve(Listeners { calls, monitor }, config, health, shared, async {
+    let serving = tracker::serve(Listeners { calls, monitor }, config, secret, health, shared, async {
         let _ = stopped.await;
         log("stopping");
     });

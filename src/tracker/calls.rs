@@ -183,7 +183,7 @@ impl Calls {
         }
         if !self.config.allow_advertise {
             return Err(Refused::NotAllowed(
-                "this tracker was started without --allow-advertise: leave --advertise out",
+                "this tracker has no secret and was started without --allow-advertise: leave --advertise out",
             ));
         }
         let ip: IpAddr = advertise.parse().map_err(|_| invalid("advertise", "an IPv4 or IPv6 address, no port"))?;

@@ -28,11 +28,12 @@ use super::{
     callers::{Caller, Queued},
     calls::random,
     codes::promised,
+    lock::Lock,
     metrics::{Call, Metrics, Shed, Timed},
     refusals::{self, Log},
     service::Wire,
 };
-use crate::{limits, proto::tracker_server::TrackerServer};
+use crate::{limits, proto::tracker_server::TrackerServer, secret::Secret};
 
 /// An answer on its way.
 pub(super) type Answer = BoxFuture<http::Response<Body>, Infallible>;
@@ -51,6 +52,7 @@ struct Inner {
     others: TrackerServer<Wire>,
     #[cfg(any(feature = "health", feature = "reflection"))]
     standard: super::standard::Standard,
+    lock: Lock,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     log: Arc<Log>,
@@ -59,6 +61,7 @@ struct Inner {
 impl Gate {
     pub(super) fn new(
         wire: Wire,
+        secret: Option<Secret>,
         #[cfg(any(feature = "health", feature = "reflection"))] standard: super::standard::Standard,
     ) -> Self {
         let (queue, metrics, log) = (Arc::clone(&wire.queue), Arc::clone(&wire.metrics), Arc::clone(&wire.log));
@@ -68,6 +71,7 @@ impl Gate {
             others: TrackerServer::from_arc(wire).max_decoding_message_size(limits::RPC_SMALL_BYTES),
             #[cfg(any(feature = "health", feature = "reflection"))]
             standard,
+            lock: Lock::new(secret),
             queue,
             metrics,
             log,
@@ -105,6 +109,11 @@ impl Gate {
     }
 
     fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>) -> Answer {
+        // Before all else: who has no secret uses up nothing of what its address may ask.
+        if let Err((status, answer)) = self.0.lock.open(request.headers(), caller.address, Instant::now()) {
+            self.0.log.refused(call, caller.address, &status);
+            return answer;
+        }
         let place = match self.admit(call, caller, Instant::now()) {
             Ok(place) => place,
             Err((why, status)) => {

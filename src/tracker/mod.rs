@@ -6,6 +6,7 @@ mod codes;
 mod connections;
 mod gate;
 mod health;
+mod lock;
 mod log;
 mod metrics;
 mod monitor;

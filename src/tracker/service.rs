@@ -30,6 +30,7 @@ use crate::{
         AnnounceReply, AnnounceRequest, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
         RenewReply, RenewRequest, SearchReply, SearchRequest, tracker_server::Tracker,
     },
+    secret::Secret,
 };
 
 /// Where a tracker listens.
@@ -40,7 +41,7 @@ pub struct Listeners {
     pub monitor: Option<TcpListener>,
 }
 
-/// Answers calls until told to stop; then says by its health that it ends, takes no new connections, and answers
+/// Answers calls, with a secret only those that prove it, until told to stop; then says by its health that it ends, takes no new connections, and answers
 /// what is in flight, for [`limits::DRAIN_CALLS_TIME`] at most.
 ///
 /// # Errors
@@ -48,6 +49,7 @@ pub struct Listeners {
 pub async fn serve(
     listeners: Listeners,
     config: Config,
+    secret: Option<Secret>,
     health: Health,
     shared: Shared,
     shutdown: impl Future<Output = ()>,
@@ -74,6 +76,7 @@ pub async fn serve(
     };
     let gate = Gate::new(
         wire,
+        secret,
         #[cfg(any(feature = "health", feature = "reflection"))]
         super::standard::Standard::new(health.clone()),
     );

@@ -23,8 +23,9 @@ use crate::{
     },
 };
 
-/// What is fetched by its content id never changes.
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// What is fetched by its content id never changes. Not `public`: then a cache would give what was fetched
+/// with the swarm's secret to those without it (RFC 9111 section 3.5).
+const IMMUTABLE: &str = "max-age=31536000, immutable";
 
 /// What a peer that asks for news has no use for: half of the head, two thirds of a percent of all bytes.
 /// `nosniff` stays: with it alone, a page cannot be made to run a content as a script.

@@ -11,10 +11,12 @@ use std::{
 };
 
 use super::{
+    link::Host,
     share::{Entry, Share},
     swarm::partial::Downloads,
     throttle::Throttle,
 };
+use crate::secret::Secret;
 use door::{Desk, Door};
 use routes::{Asking, Routes};
 
@@ -37,6 +39,16 @@ pub struct Status {
     pub is_joined: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
+/// Who may ask a peer, and for what.
+pub struct Access {
+    /// What everybody has to prove who asks for more than `/healthz`.
+    pub secret: Option<Secret>,
+    /// All may read without it.
+    pub is_public_read: bool,
+    /// What this peer is called, beside its addresses and `localhost`: who asks for another name is not meant for it.
+    pub names: Vec<Host>,
+}
+
 /// A peer's HTTP side, serving.
 pub struct Http {
     door: Arc<Door>,
@@ -46,14 +58,15 @@ pub struct Http {
 }
 
 impl Http {
-    /// Serves `share`, and what `downloads` have gained, to whoever connects to `listener`: files no
-    /// faster than `limit`.
+    /// Serves `share`, and what `downloads` have gained, to who connects to `listener` and has `access`:
+    /// files no faster than `limit`.
     ///
     /// # Errors
     /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's
     /// private folder.
     pub fn serve(
         listener: TcpListener,
+        access: Access,
         share: Share,
         downloads: Downloads,
         status: Status,
@@ -72,7 +85,7 @@ impl Http {
         let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
-        let door = Door::open(listener, socket.clone(), desk, direct, limit)?;
+        let door = Door::open(listener, access, socket.clone(), desk, direct, limit)?;
         Ok(Self { door, socket, _folder: folder })
     }
 

@@ -30,6 +30,10 @@ use crate::{
     },
 };
 
+/// The content security policy of a listing: nothing is fetched, sent or run, and no page of another site shows it
+/// in a frame. The last three do not follow from the first.
+const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// What the routes answer from.
 pub(super) struct Routes {
     pub(super) share: Share,
@@ -155,7 +159,7 @@ impl Routes {
         let files = self.share.list(None, limits::LIST_PAGE);
         let page = page::page(&self.status.peer, &files, self.share.totals().0);
         Answer::of(200, "text/html; charset=utf-8", page)
-            .with("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+            .with("Content-Security-Policy", format!("{NOTHING_RUNS}; style-src 'unsafe-inline'"))
             .with("Cache-Control", "no-cache")
     }
 
@@ -184,7 +188,9 @@ impl Routes {
                 json!({ "path": path.as_str(), "size": entry.size, "content": entry.content.to_string() })
             })
             .collect();
-        Answer::json(200, &json!({ "files": told, "next": next })).with("Cache-Control", "no-cache")
+        Answer::json(200, &json!({ "files": told, "next": next }))
+            .with("Content-Security-Policy", NOTHING_RUNS)
+            .with("Cache-Control", "no-cache")
     }
 
     fn file(&self, asking: &Asking, name: &str) -> Outcome {
@@ -205,6 +211,7 @@ impl Routes {
                 .with("Content-Type", media_type)
                 .with("Content-Disposition", format!("{disposition}; {}", path.to_header()))
                 .with("Content-Security-Policy", "default-src 'none'; sandbox")
+                .with("Cross-Origin-Resource-Policy", "same-origin")
                 .with("Cache-Control", "no-cache")
         })
     }

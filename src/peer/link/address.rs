@@ -15,6 +15,11 @@ use crate::{content::ContentId, limits, name::PeerId};
 pub struct Host(String);
 
 impl Host {
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// As the system's resolver wants it.
     pub(super) fn bare(&self) -> &str {
         self.0.trim_matches(['[', ']'])

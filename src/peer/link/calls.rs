@@ -15,12 +15,15 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
-use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+use tonic::{
+    Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, metadata::AsciiMetadataValue, transport::Channel,
+};
 
 use super::{address::TrackerAddress, chance, replies::Refusal, retry, turns::Turns};
 use crate::{
     codec::{self, Plain},
     limits, proto, say,
+    secret::Secret,
 };
 
 /// A request, and what belongs to it.
@@ -105,6 +108,8 @@ pub(super) struct Caller(Arc<Trackers>);
 struct Trackers {
     /// How many there are.
     number: usize,
+    /// What proves the swarm's secret to them.
+    authorization: Option<AsciiMetadataValue>,
     state: Mutex<State>,
     /// Another one is in use.
     moved: Notify,
@@ -117,10 +122,16 @@ struct State {
 }
 
 impl Caller {
-    pub(super) fn new(trackers: Vec<TrackerAddress>) -> Self {
+    pub(super) fn new(trackers: Vec<TrackerAddress>, secret: Option<&Secret>) -> Self {
         let number = trackers.len();
+        let authorization = secret.map(|secret| {
+            let mut value = AsciiMetadataValue::try_from(secret.bearer()).expect("a secret fits into a header");
+            // It stays out of HPACK's tables, and of what is shown for debugging.
+            value.set_sensitive(true);
+            value
+        });
         let state = Mutex::new(State { turns: Turns::new(trackers), channel: None });
-        Self(Arc::new(Trackers { number, state, moved: Notify::new() }))
+        Self(Arc::new(Trackers { number, authorization, state, moved: Notify::new() }))
     }
 
     /// How many trackers there are.
@@ -213,11 +224,11 @@ impl Caller {
         let attempt = async {
             let began = Instant::now();
             let (channel, is_kept) = self.channel(at);
-            match unary(channel, call).await {
+            match self.unary(channel, call).await {
                 // A kept connection may have ended with a tracker that is back.
                 Err(Refusal::Away(_)) if is_kept && began.elapsed() < limits::ASK_NEXT_TIME => {
                     self.state().channel = None;
-                    unary(self.channel(at).0, call).await
+                    self.unary(self.channel(at).0, call).await
                 }
                 answer => answer,
             }
@@ -282,6 +293,16 @@ impl Caller {
         endpoint.connect_lazy()
     }
 
+    async fn unary(&self, channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
+        let mut client = Grpc::new(channel).max_decoding_message_size(call.reply_bytes);
+        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let mut request = Request::new(call.body.clone());
+        if let Some(authorization) = &self.0.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        Ok(client.unary(request, PathAndQuery::from_static(call.path), Plain).await?.into_inner())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -301,11 +322,4 @@ async fn first(running: &mut Running) -> Answer {
         Poll::Pending
     })
     .await
-}
-
-async fn unary(channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
-    let mut client = Grpc::new(channel).max_decoding_message_size(call.reply_bytes);
-    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
-    let path = PathAndQuery::from_static(call.path);
-    Ok(client.unary(Request::new(call.body.clone()), path, Plain).await?.into_inner())
 }

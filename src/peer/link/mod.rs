@@ -36,12 +36,15 @@ use crate::{
     name::{PeerId, Zone},
     peer::share::Share,
     proto::{self, LocateRequest, SearchRequest},
+    secret::Secret,
 };
 
 /// What a link needs to know.
 pub struct LinkConfig {
     /// The trackers.
     pub trackers: Trackers,
+    /// The swarm's secret.
+    pub secret: Option<Secret>,
     /// Under which id to join.
     pub peer: PeerId,
     /// The port on which this peer serves.
@@ -139,7 +142,7 @@ impl Link {
             .thread_stack_size(256 << 10)
             .build()?;
         let shared = Arc::new(Shared {
-            caller: Caller::new(config.trackers.clone().ordered_for(&config.peer)),
+            caller: Caller::new(config.trackers.clone().ordered_for(&config.peer), config.secret.as_ref()),
             config,
             standing: Mutex::default(),
             downloads: Mutex::default(),

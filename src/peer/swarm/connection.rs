@@ -18,6 +18,7 @@ use crate::{
     content::{ContentId, Pieces},
     limits,
     peer::throttle::Throttle,
+    secret::Secret,
 };
 
 /// A connection to a source, opened when it is needed.
@@ -35,6 +36,7 @@ pub(super) struct Connection {
     limit: Option<Throttle>,
     /// What the limit has let go and is not here yet.
     granted: usize,
+    secret: Option<Secret>,
 }
 
 /// What a source tells of itself.
@@ -62,9 +64,9 @@ struct Head {
 impl Connection {
     /// A connection to be, to a source that is left after so long without [`limits::SOURCE_MIN_BYTES`]
     /// from it. Bodies are read no faster than `limit`.
-    pub(super) fn new(source: SocketAddr, patience: Duration, limit: Option<Throttle>) -> Self {
+    pub(super) fn new(source: SocketAddr, patience: Duration, limit: Option<Throttle>, secret: Option<Secret>) -> Self {
         let (stream, buffer) = (None, Vec::new());
-        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0 }
+        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0, secret }
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
@@ -165,7 +167,11 @@ impl Connection {
 
     /// Sends a request and receives the head of its answer.
     fn ask(&mut self, target: &str, lines: &str) -> Result<Head, FetchError> {
-        let request = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{lines}\r\n", self.source);
+        let mut request = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{lines}", self.source);
+        if let Some(secret) = &self.secret {
+            request.extend(["authorization: ", secret.bearer(), "\r\n"]);
+        }
+        request.push_str("\r\n");
         if std::mem::take(&mut self.is_ready) {
             match self.exchange(&request) {
                 // The source may close a connection that is idle, and then has not seen the request.

@@ -2,13 +2,13 @@
 
 use std::{fmt, io, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-use ureq::{Agent, Timeout};
+use ureq::{Agent, RequestBuilder, Timeout, typestate::WithoutBody};
 
 use super::{
     budget::{Budget, Part},
     connection::Connection,
 };
-use crate::{content::ContentId, limits, peer::throttle::Throttle, rate::Rate};
+use crate::{content::ContentId, limits, peer::throttle::Throttle, rate::Rate, secret::Secret};
 
 /// A client for sources. All its clones together keep to a number of connections, and to a rate.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct Fetcher {
     patience: Duration,
     budget: Budget,
     limit: Option<Throttle>,
+    secret: Option<Secret>,
 }
 
 /// What went wrong with a source; shown as the end of a sentence that begins with its name.
@@ -46,6 +47,7 @@ impl fmt::Display for FetchError {
         match self {
             Self::Connect(reason) => write!(f, "cannot be reached: {reason}"),
             Self::Status(status @ (404 | 410)) => write!(f, "does not have it (status {status})"),
+            Self::Status(401) => f.write_str("wants another secret than this peer has (status 401)"),
             Self::Status(503) => f.write_str("is busy, or still hashing it (status 503)"),
             Self::Status(status) => write!(f, "answers with status {status}"),
             Self::OtherRange(what) => write!(f, "sends another range than was asked ({what})"),
@@ -60,8 +62,9 @@ impl std::error::Error for FetchError {}
 
 impl Fetcher {
     /// A client that leaves a source after so long without [`limits::SOURCE_MIN_BYTES`] from it. It opens
-    /// so many connections at most, and receives no faster than `rate`; with a low one it opens fewer.
-    pub fn new(patience: Duration, connections: NonZeroUsize, rate: Option<Rate>) -> Self {
+    /// so many connections at most, and receives no faster than `rate`; with a low one it opens fewer. It proves
+    /// the swarm's `secret` to every source, and follows none to another place.
+    pub fn new(patience: Duration, connections: NonZeroUsize, rate: Option<Rate>, secret: Option<Secret>) -> Self {
         let fed = rate.map_or(u64::MAX, |rate| rate.bytes() / limits::RATE_OF_CONNECTION);
         let fed = NonZeroUsize::new(usize::try_from(fed).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN);
         let budget = Budget::new(connections.min(fed));
@@ -85,7 +88,7 @@ impl Fetcher {
             .timeout_recv_body(Some(patience * limits::PIECE_LIST_PATIENCE))
             .timeout_per_write(Some(patience))
             .build();
-        Self { agent: config.into(), patience, budget, limit }
+        Self { agent: config.into(), patience, budget, limit, secret }
     }
 
     /// Whether a source has the piece list of a content; one that downloads it and has none yet holds its
@@ -94,7 +97,7 @@ impl Fetcher {
     /// # Errors
     /// When the source does not answer within `patience`.
     pub fn has_piece_list(&self, source: SocketAddr, id: &ContentId, patience: Duration) -> Result<bool, FetchError> {
-        let request = self.agent.head(format!("http://{source}/content/{id}/pieces"));
+        let request = self.authorized(self.agent.head(format!("http://{source}/content/{id}/pieces")));
         Ok(request.config().timeout_global(Some(patience)).build().call()?.status() == 200)
     }
 
@@ -116,7 +119,7 @@ impl Fetcher {
             // Before it is asked for, so that the waiting is not taken for the source's.
             limit.wait(length);
         }
-        let request = self.agent.get(format!("http://{source}/content/{id}/pieces"));
+        let request = self.authorized(self.agent.get(format!("http://{source}/content/{id}/pieces")));
         let mut response = request.config().timeout_global(patience).build().call()?;
         if response.status() != 200 {
             return Err(FetchError::Status(response.status().as_u16()));
@@ -129,9 +132,16 @@ impl Fetcher {
         Ok(list)
     }
 
+    fn authorized(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
+        match &self.secret {
+            Some(secret) => request.header("authorization", secret.bearer()),
+            None => request,
+        }
+    }
+
     /// A connection for pieces of a content and the news of it.
     pub(super) fn connection(&self, source: SocketAddr) -> Connection {
-        Connection::new(source, self.patience, self.limit.clone())
+        Connection::new(source, self.patience, self.limit.clone(), self.secret.clone())
     }
 
     /// The part that one download more has of all connections.

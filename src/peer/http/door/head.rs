@@ -5,10 +5,10 @@
 
 use std::ops::ControlFlow;
 
+use super::guard::Sender;
 use crate::{limits, peer::http::answer::Answer};
 
 /// A request's head.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) method: String,
     /// Path and query, in printable ASCII.
@@ -20,6 +20,7 @@ pub(super) struct Head {
     pub(super) is_kept: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
+    pub(super) sender: Sender,
 }
 
 /// How the body is delimited (RFC 9112 section 6.3).
@@ -116,8 +117,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
     };
     let connection = field("Connection")?.unwrap_or_default();
     let is_closed = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
-    let target = origin_form(target).filter(|target| target.bytes().all(|byte| byte.is_ascii_graphic()));
-    let Some(target) = target else {
+    let target = parts(target).filter(|_| target.bytes().all(|byte| byte.is_ascii_graphic()));
+    let Some((authority, target)) = target else {
         return refuse(400, "A request's target is a path that begins with a slash.");
     };
 
@@ -132,6 +133,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
         framing,
         is_kept: version == 1 && !is_closed,
         expects_continue,
+        sender: Sender {
+            host: authority.map(str::to_owned).or(field("Host")?),
+            authorization: field("Authorization")?,
+            origin: field("Origin")?,
+            fetch_site: field("Sec-Fetch-Site")?,
+        },
     })
 }
 
@@ -139,16 +146,21 @@ fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A target as path and query; the absolute form must be taken too (RFC 9112 section 3.2.2).
-fn origin_form(target: &str) -> Option<&str> {
+/// A target as authority, and path and query; the absolute form must be taken too, and its authority then
+/// counts and not `Host` (RFC 9112 section 3.2.2).
+fn parts(target: &str) -> Option<(Option<&str>, &str)> {
     if target.starts_with('/') {
-        return Some(target);
+        return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    Some(rest.find('/').map_or("/", |slash| &rest[slash..]))
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match path {
+        "" => Some((Some(authority), "/")),
+        _ => path.starts_with('/').then_some((Some(authority), path)),
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +236,7 @@ mod tests {
             let parsed = parse(text.as_bytes()).map(|head| head.target).map_err(|answer| answer.status);
             assert_eq!(parsed, target.map(str::to_owned), "{line}");
         }
-        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").map_err(|answer| answer.status), Err(400), "no Host");
+        assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").err().map(|answer| answer.status), Some(400), "no Host");
         assert!(!parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().is_kept);
     }
 
@@ -241,6 +253,6 @@ mod tests {
         assert_eq!(end(b"\r\n\r\n"), None);
         assert_eq!(end(b"GET / HTTP/1.1\r\n\r"), None);
         let crowd = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(100));
-        assert_eq!(parse(crowd.as_bytes()).map_err(|answer| answer.status), Err(431));
+        assert_eq!(parse(crowd.as_bytes()).err().map(|answer| answer.status), Some(431));
     }
 }

@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::PathBuf,
@@ -23,11 +23,13 @@ use std::{
 };
 
 use super::{
+    Access,
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
 use crate::{limits, peer::throttle::Throttle};
 use body::Body;
+use guard::{Guard, Refusal};
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
 use slots::{Slot, Slots};
@@ -36,6 +38,7 @@ use wire::{NoHead, Wire};
 pub(super) use inner::EXCHANGE;
 
 mod body;
+mod guard;
 mod head;
 mod inner;
 mod send;
@@ -116,6 +119,7 @@ pub(super) type Direct = Box<dyn Fn(&Asking) -> Option<Outcome> + Send + Sync>;
 /// The open door.
 pub(super) struct Door {
     listener: TcpListener,
+    guard: Guard,
     direct: Direct,
     inner: Inner,
     desk: Arc<Desk>,
@@ -126,10 +130,11 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Opens the door: accepts on `listener`, and asks `direct`, or else the tiny_http that listens on
-    /// `socket`. The bytes of files go no faster than `limit`.
+    /// Opens the door: accepts on `listener` those who have `access`, and asks `direct`, or else the
+    /// tiny_http that listens on `socket`. The bytes of files go no faster than `limit`.
     pub(super) fn open(
         listener: TcpListener,
+        access: Access,
         socket: PathBuf,
         desk: Arc<Desk>,
         direct: Direct,
@@ -138,7 +143,8 @@ impl Door {
         let inner = Inner::connect(socket)?;
         let slots = Arc::default();
         let is_closing = AtomicBool::new(false);
-        let door = Arc::new(Self { listener, direct, inner, desk, slots, limit, is_closing });
+        let guard = Guard::new(access);
+        let door = Arc::new(Self { listener, guard, direct, inner, desk, slots, limit, is_closing });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -182,7 +188,7 @@ impl Door {
         let Some(slot) = self.slots.admit(&stream, from) else { return turn_away(&stream) };
         let door = Arc::clone(self);
         let for_thread = Arc::clone(&stream);
-        let serve = move || door.serve(&for_thread, &slot);
+        let serve = move || door.serve(&for_thread, from, &slot);
         let thread = thread::Builder::new().name("connection".into()).stack_size(limits::CONNECTION_STACK).spawn(serve);
         if thread.is_err() {
             turn_away(&stream);
@@ -190,7 +196,7 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    fn serve(&self, stream: &TcpStream, slot: &Slot) {
+    fn serve(&self, stream: &TcpStream, from: IpAddr, slot: &Slot) {
         let mut wire = Wire::new(stream);
         let mut idle = limits::HEAD_TIME;
         loop {
@@ -207,9 +213,17 @@ impl Door {
             if !slot.set_waiting(false) {
                 return;
             }
-            match self.exchange(&mut wire, &head) {
+            let after = match self.guard.check(&head, from, Instant::now()) {
+                Ok(()) => self.exchange(&mut wire, &head),
+                Err(refusal) => self.refuse(&wire, slot, &head, &refusal),
+            };
+            match after {
                 Ok(After::Kept) => {}
-                Ok(After::Lingering) => return wire.linger(),
+                Ok(After::Lingering) => {
+                    // It has its answer, and gives way to those who wait for one.
+                    slot.set_waiting(true);
+                    return wire.linger();
+                }
                 Err(_) => return,
             }
             if !slot.set_waiting(true) {
@@ -217,6 +231,20 @@ impl Door {
             }
             idle = limits::IDLE_TIME;
         }
+    }
+
+    /// Answers who is not let through. Nothing of a body is read for that.
+    fn refuse(&self, wire: &Wire, slot: &Slot, head: &Head, refusal: &Refusal) -> io::Result<After> {
+        if let Some(pause) = refusal.pause
+            && !slot.hold(pause)
+        {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        let has_body = head.framing != Framing::Length(0);
+        let is_closed = refusal.pause.is_some() || has_body || self.is_closing.load(Ordering::SeqCst);
+        let is_kept = head.is_kept && !is_closed;
+        wire.send(&whole(&refusal.answer, is_kept, head.method != "HEAD"))?;
+        Ok(if is_kept { After::Kept } else { After::Lingering })
     }
 
     fn exchange(&self, wire: &mut Wire, head: &Head) -> io::Result<After> {

@@ -4,13 +4,15 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Shutdown, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
 use crate::limits;
 
 /// The table of connections: a cap in all and per address. At a cap, the connection that has waited
-/// longest for its next head gives way, so that clients who send nothing cost nobody a place.
+/// longest for its next head gives way, so that clients who send nothing cost nobody a place. Before
+/// those go who are held for a wrong secret.
 #[derive(Default)]
 pub(super) struct Slots {
     table: Mutex<Table>,
@@ -28,8 +30,10 @@ struct Table {
 
 struct Held {
     from: IpAddr,
-    /// Since when it waits for a head; none while a request is served.
+    /// Since when it waits for a head, or is held; none while a request is served.
     waits_since: Option<Instant>,
+    /// The thread that sleeps while it is held.
+    sleeper: Option<Thread>,
     stream: Arc<TcpStream>,
 }
 
@@ -63,7 +67,8 @@ impl Slots {
         table.next += 1;
         table.threads += 1;
         let number = table.next;
-        table.held.insert(number, Held { from, waits_since: Some(Instant::now()), stream: Arc::clone(stream) });
+        let (waits_since, stream) = (Some(Instant::now()), Arc::clone(stream));
+        table.held.insert(number, Held { from, waits_since, sleeper: None, stream });
         Some(Slot { slots: Arc::clone(self), number })
     }
 
@@ -94,10 +99,12 @@ impl Slots {
 impl Table {
     fn close_longest_waiting(&mut self, may_go: impl Fn(&Held) -> bool) -> Option<()> {
         let waiting = self.held.iter().filter(|(_, held)| may_go(held));
-        let (_, number) = waiting.filter_map(|(number, held)| Some((held.waits_since?, *number))).min()?;
+        let order = |held: &Held| Some((held.sleeper.is_none(), held.waits_since?));
+        let (_, number) = waiting.filter_map(|(number, held)| Some((order(held)?, *number))).min()?;
         let held = self.held.remove(&number)?;
-        // The thread that waits in a read on it wakes up and ends.
+        // The thread that waits in a read on it, or sleeps, wakes up and ends.
         let _ = held.stream.shutdown(Shutdown::Both);
+        held.sleeper.iter().for_each(Thread::unpark);
         Some(())
     }
 }
@@ -111,6 +118,28 @@ impl Slot {
         }
         let held = table.held.get_mut(&self.number);
         held.map(|held| held.waits_since = is_waiting.then(Instant::now)).is_some()
+    }
+}
+
+impl Slot {
+    /// Sleeps for a time, and gives way to others meanwhile. False when it has, or is to end.
+    pub(super) fn hold(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        if !self.set_waiting(true) {
+            return false;
+        }
+        let set_sleeper = |sleeper| {
+            let mut table = self.slots.lock();
+            table.held.get_mut(&self.number).map(|held| held.sleeper = sleeper).is_some()
+        };
+        while set_sleeper(Some(thread::current())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return set_sleeper(None) && self.set_waiting(false);
+            }
+            thread::park_timeout(left);
+        }
+        false
     }
 }
 
