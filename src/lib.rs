@@ -51,6 +51,8 @@ pub mod address;
 pub mod args;
 pub mod codec;
 pub mod content;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod limits;
 pub mod name;
 #[cfg(feature = "peer")]

@@ -352,8 +352,8 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 
 #[cfg(test)]
 mod tests {

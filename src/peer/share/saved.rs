@@ -11,6 +11,9 @@ use std::{
     sync::Mutex,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use rustix::{
     fs::{Mode, OFlags, fsync, openat, renameat},
     io::Errno,
@@ -108,7 +111,7 @@ impl Saved {
         Ok(this)
     }
 
-    fn read(file: &File, index: &mut Index) -> Result<Reading, String> {
+    fn read(file: impl Read, index: &mut Index) -> Result<Reading, String> {
         let mut reader = BufReader::with_capacity(64 << 10, file);
         let mut found = Reading { lines: 0, is_damaged: false };
         let mut bytes = Vec::new();

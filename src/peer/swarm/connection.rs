@@ -13,6 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use super::fetch::FetchError;
 use crate::{
     content::{ContentId, Pieces},

@@ -13,6 +13,8 @@ mod crew;
 mod download;
 mod fetch;
 mod get;
+#[cfg(any(test, fuzzing))]
+pub(crate) use connection::oracle;
 #[cfg(test)]
 mod liars;
 

@@ -31,7 +31,7 @@ pub(super) enum Framing {
 }
 
 /// The headers that the routes read; all others end here.
-const FORWARDED: [&str; 7] =
+pub(super) const FORWARDED: [&str; 7] =
     ["Host", "Content-Type", "Content-Range", "If-Match", "If-None-Match", "If-Range", "Range"];
 
 /// Where the first head in `bytes` ends, its empty line included.
@@ -116,9 +116,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
     };
     let connection = field("Connection")?.unwrap_or_default();
     let is_closed = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
-    let target = origin_form(target).filter(|target| target.bytes().all(|byte| byte.is_ascii_graphic()));
-    let Some(target) = target else {
-        return refuse(400, "A request's target is a path that begins with a slash.");
+    // A fragment never comes (RFC 9110 section 7.1): some would cut it off, and others not.
+    let is_plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let Some(target) = origin_form(target).filter(|_| is_plain) else {
+        return refuse(400, "A request's target is a path that begins with a slash, and holds no #.");
     };
 
     let mut headers = Vec::new();
@@ -148,7 +149,9 @@ fn origin_form(target: &str) -> Option<&str> {
     if !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    Some(rest.find('/').map_or("/", |slash| &rest[slash..]))
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    // With a query and no path, a slash behind the question mark is none of a path's.
+    (!authority.is_empty() && !authority.contains('?')).then_some(path)
 }
 
 #[cfg(test)]
@@ -209,6 +212,9 @@ mod tests {
             ("GET http://h/a HTTP/1.1", Ok("/a")),
             ("GET HTTP://h HTTP/1.1", Ok("/")),
             ("GET ftp://h/a HTTP/1.1", Err(400)),
+            ("GET http://h?a/files/b HTTP/1.1", Err(400)),
+            ("GET http:///a HTTP/1.1", Err(400)),
+            ("GET /a#b HTTP/1.1", Err(400)),
             ("OPTIONS * HTTP/1.1", Err(400)),
             ("GET x HTTP/1.1", Err(400)),
             ("GET /\u{e9} HTTP/1.1", Err(400)),

@@ -38,6 +38,8 @@ pub(super) use inner::EXCHANGE;
 mod body;
 mod head;
 mod inner;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
 mod send;
 mod slots;
 mod wire;
