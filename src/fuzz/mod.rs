@@ -94,18 +94,18 @@ mod tests {
         fn mutate(&mut self, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
             let at = self.below(bytes.len() + 1);
             let other = &seeds[self.below(seeds.len())];
-            let insert: &[u8] = match self.below(6) {
+            let insert = match self.below(6) {
                 0 if at < bytes.len() => return bytes[at] ^= 1 << self.below(8),
                 1 => {
                     let cut = self.part(bytes).len();
                     return drop(bytes.drain(at..bytes.len().min(at + cut)));
                 }
-                2 => &[self.below(256) as u8],
-                3 => &[[0, b'\r', b'\n', b' ', b'%', b'/', b'.', b'-', b',', b'0', b'9', 0x7f, 0xff][self.below(13)]],
-                4 => &self.part(bytes).to_vec(),
-                _ => self.part(other),
+                2 => vec![self.below(256) as u8],
+                3 => vec![b"\0\r\n %/.-,09\x7f\xff"[self.below(13)]],
+                4 => self.part(bytes).to_vec(),
+                _ => self.part(other).to_vec(),
             };
-            drop(bytes.splice(at..at, insert.iter().copied()));
+            drop(bytes.splice(at..at, insert));
         }
     }
 

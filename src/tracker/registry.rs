@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(super) use self::dice::Dice;
 use self::{
     files::{Files, Inventory},

@@ -75,7 +75,7 @@ fn cut(range: &str, size: u64) -> Part {
     };
     let Some((unit, spec)) = range.split_once('=') else { return Part::Whole };
     let Some((first, last)) = spec.trim().split_once('-') else { return Part::Whole };
-    if unit.trim().to_ascii_lowercase() != "bytes" || !(digits(first) || first.is_empty()) {
+    if !unit.trim().eq_ignore_ascii_case("bytes") || !(digits(first) || first.is_empty()) {
         return Part::Whole;
     }
     let size = u128::from(size);

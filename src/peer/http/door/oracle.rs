@@ -124,8 +124,11 @@ fn heads_where_nobody_reads_bodies(data: &[u8]) -> Vec<Head> {
 /// Real tiny_http behind real connections to it, and what it has read.
 struct Behind {
     inner: Inner,
-    seen: mpsc::Receiver<(String, String, Vec<(String, String)>, Option<usize>)>,
+    seen: mpsc::Receiver<Seen>,
 }
+
+/// Method, target, headers, and the length of a body.
+type Seen = (String, String, Vec<(String, String)>, Option<usize>);
 
 static BEHIND: LazyLock<Mutex<Behind>> = LazyLock::new(|| {
     let socket = std::env::temp_dir().join(format!("enjambre-oracle-{}", std::process::id()));
@@ -238,7 +241,7 @@ fn model_head(head: &[u8]) -> Option<(Request, Framing)> {
     }
     let framing = match (values("Transfer-Encoding")?[..].as_ref(), values("Content-Length")?[..].as_ref()) {
         ([], []) => Framing::Length(0),
-        ([coding], []) if is_11 && coding.to_ascii_lowercase() == "chunked" => Framing::Chunked,
+        ([coding], []) if is_11 && coding.eq_ignore_ascii_case("chunked") => Framing::Chunked,
         ([], [length]) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
             let length = length.trim_start_matches('0');
             let length = if length.is_empty() { 0 } else { length.parse().ok()? };
@@ -247,7 +250,7 @@ fn model_head(head: &[u8]) -> Option<(Request, Framing)> {
         _ => return None,
     };
     if !matches!(values("Expect")?[..], [] | [_])
-        || values("Expect")?.iter().any(|what| what.to_ascii_lowercase() != "100-continue")
+        || values("Expect")?.iter().any(|what| !what.eq_ignore_ascii_case("100-continue"))
     {
         return None;
     }

@@ -20,7 +20,7 @@ use crate::{
     fuzz::Input,
     tracker::{
         refusals::status,
-        registry::{Dice, Key, ROOM, Room},
+        registry::{Key, ROOM, Room},
     },
 };
 
@@ -73,8 +73,9 @@ struct Pair {
 }
 
 impl Pair {
+    #[cfg(test)]
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = crate::tracker::registry::Dice(seed);
         Self::with(seed, Box::new(move |end| dice.below(end)))
     }
 
