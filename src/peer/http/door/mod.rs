@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::PathBuf,
     sync::{
@@ -26,7 +26,7 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::{limits, peer::throttle::Throttle};
+use crate::{address::origin, limits, peer::throttle::Throttle};
 use body::Body;
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
@@ -138,6 +138,8 @@ impl Door {
         limit: Option<Throttle>,
     ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
+        // Where the system's queue is full, it drops a client's first packet, which comes again a second later.
+        rustix::net::listen(&listener, limits::CONNECTIONS_QUEUED)?;
         let slots = Arc::default();
         let is_closing = AtomicBool::new(false);
         let door = Arc::new(Self { listener, direct, inner, desk, slots, limit, is_closing });
@@ -174,10 +176,7 @@ impl Door {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let stream = Arc::new(stream);
-        let from = match from.ip() {
-            IpAddr::V6(ip) => ip.to_canonical(),
-            ip => ip,
-        };
+        let from = origin(from.ip());
         // Small answers must not wait for an acknowledgement of the ones before.
         let _ = stream.set_nodelay(true);
         let _ = stream.set_write_timeout(Some(limits::SLOW_LOOK_TIME));
@@ -211,8 +210,8 @@ impl Door {
             }
             match self.exchange(&mut wire, &head) {
                 Ok(After::Kept) => {}
-                Ok(After::Lingering) => return wire.linger(),
-                Err(_) => return,
+                Ok(After::Lingering) if slot.set_waiting(true) => return wire.linger(),
+                Ok(After::Lingering) | Err(_) => return,
             }
             if !slot.set_waiting(true) {
                 return;
