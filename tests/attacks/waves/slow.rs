@@ -38,7 +38,7 @@ pub(super) fn heads(victim: &Victim) {
 }
 
 pub(super) fn bodies(victim: &Victim) {
-    let head = "PUT /files/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n";
+    let head = "PUT /files/slow HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n";
     hold(victim, head, |connection| connection.send("x").is_ok());
     assert_eq!(victim.folder.read("slow"), None);
 }
