@@ -120,28 +120,30 @@ pub(super) fn devices(victim: &Victim) {
     }
 }
 
-/// Requests files below `swap`, which is a folder, then a symlink that leads out, and so on, for a while; and how
-/// many were answered well.
-fn race(victim: &Victim, outside: &Folder, ask: impl Fn(u32) -> u16) -> u32 {
+/// Makes requests for files below `swap`, which is a folder, then a symlink that leads out, and so on, for a while.
+fn race(victim: &Victim, outside: &Folder, ask: impl Fn(usize) -> u16) {
     fs::create_dir_all(victim.folder.join("swap")).expect("a folder");
     let link = outside.join("link");
     symlink(outside.path(), &link).expect("a symlink");
     let is_over = AtomicBool::new(false);
+    let (began, mut good, mut bad) = (Instant::now(), 0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             use rustix::fs::{CWD, RenameFlags, renameat_with};
-            while !is_over.load(Ordering::Relaxed) {
+            // It ends by itself where a request has failed the test.
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < 2 * PATIENCE {
                 let swapped = renameat_with(CWD, victim.folder.join("swap"), CWD, &link, RenameFlags::EXCHANGE);
                 swapped.expect("both are on one disk");
                 // Both stay long enough to be met.
-                std::thread::sleep(Duration::from_micros(300));
+                std::thread::sleep(Duration::from_millis(2));
             }
         });
-        let began = Instant::now();
-        let good = (0..).take_while(|_| began.elapsed() < TIME).filter(|number| ask(*number) < 400).count();
+        while began.elapsed() < TIME || (good.min(bad) < 5 && began.elapsed() < PATIENCE) {
+            *(if ask(good + bad) < 300 { &mut good } else { &mut bad }) += 1;
+        }
         is_over.store(true, Ordering::Relaxed);
-        good as u32
-    })
+    });
+    assert!(good.min(bad) >= 5, "only {good} met the folder, or {bad} the symlink");
 }
 
 pub(super) fn swapped_under_downloads(victim: &Victim) {
