@@ -4,15 +4,15 @@
 //! counts. Each line carries a checksum of its own and the stamp of what was hashed, so that lines may
 //! be torn, garbled or stale: the worst they do is to have a file hashed again.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Read, Write},
     os::fd::{AsFd, OwnedFd},
     sync::Mutex,
 };
-
-#[cfg(any(test, fuzzing))]
-pub(crate) mod oracle;
 
 use rustix::{
     fs::{Mode, OFlags, fsync, openat, renameat},

@@ -5,6 +5,9 @@
 //! many machines a small one can serve. So this is not ureq, but the little of HTTP/1.1 (RFC 9112) that
 //! peers speak among themselves: a piece costs a tenth of what it did.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -12,9 +15,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-#[cfg(any(test, fuzzing))]
-pub(crate) mod oracle;
 
 use super::fetch::FetchError;
 use crate::{

@@ -13,11 +13,11 @@ mod crew;
 mod download;
 mod fetch;
 mod get;
-#[cfg(any(test, fuzzing))]
-pub(crate) use connection::oracle;
 #[cfg(test)]
 mod liars;
 
 pub use batch::{Batch, Group, Small};
+#[cfg(any(test, fuzzing))]
+pub(crate) use connection::oracle;
 pub use fetch::{FetchError, Fetcher};
 pub use get::{Finder, GetError, Getter, Report, Watch};
