@@ -11,11 +11,15 @@ TARGETS = x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 # What `make size` and all that begins with `make bench` measure: the binaries for this very machine, as users get them.
 NATIVE = $(shell uname -m)-unknown-linux-musl
 
+# How many seconds `make fuzz` gives each of these.
+TIME = 60
+TARGET = names ranges pieces news index requests registry
+
 # What settles all chance in `make simulate`.
 SEED = 1
 
 .PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store
-.PHONY: bench-comeback simulate check clean tools
+.PHONY: bench-attacks bench-comeback simulate check fuzz clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +65,10 @@ bench-store: tools ## three trackers on etcd and 300 peers, one tracker killed, 
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench store
 
+bench-attacks: tools ## every attack on one peer, and how somebody else is served meanwhile (one minute)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench attacks
+
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
@@ -74,6 +82,9 @@ check: tools ## formatting and lints, as CI wants them, and the tests of a minim
 	cargo test --quiet --lib --no-default-features --features tracker
 	cargo test --quiet --test tracker --test operations --no-default-features --features tracker,peer
 	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings
+
+fuzz: tools ## what reads strangers' bytes, with cargo-fuzz and a nightly compiler (TARGET=names for one, TIME=600 for ten minutes each)
+	@scripts/fuzz.sh $(TIME) $(TARGET)
 
 clean: ## remove what was built
 	rm -rf target dist

@@ -22,6 +22,7 @@
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |
 //! | `peer::console` | the commands |
+//! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |
 //!
 //! Imports go downwards only: the binaries, the console, `http` and `swarm`, `share` and `link`, and
 //! below them what is pure. `tracker` and `peer` know nothing of each other, and each is a feature.
@@ -52,6 +53,8 @@ pub mod address;
 pub mod args;
 pub mod codec;
 pub mod content;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod limits;
 pub mod name;
 #[cfg(feature = "peer")]

@@ -307,6 +307,14 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(5);
 pub const CONNECTIONS: usize = 256;
 /// Of these, from one address.
 pub const CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Connections that the system holds until the door accepts them; more come again a second later. So many are
+/// accepted, or turned away, in a tenth of a second.
+pub const CONNECTIONS_QUEUED: i32 = 1024;
+/// So many of one address, and fewer, are nobody's to take for an address that has none: more than a peer
+/// opens to a source for a download ([`SOURCE_DEPTH`]), or a browser to a server.
+pub const CONNECTIONS_FEW: usize = 8;
+/// Threads whose connection was closed under them, and that a disk or a moment's wait still holds.
+pub const CONNECTIONS_ENDING: usize = 32;
 /// Waiting connections closed at once when descriptors have run out.
 pub const CONNECTIONS_CLOSED: usize = 8;
 /// Stack of a connection's thread; what it does not touch costs nothing.
@@ -378,6 +386,8 @@ pub const RATE_OF_CONNECTION: u64 = 16 << 10;
 pub const UPLOAD_BYTES: u64 = 1 << 40;
 /// Uploads at once; each holds a buffer and a piece list in the making.
 pub const UPLOADS: usize = 16;
+/// The boundary of a multipart form, as RFC 2046 has it.
+pub const BOUNDARY_BYTES: usize = 70;
 /// Files in one multipart form.
 pub const UPLOAD_FILES: usize = 1000;
 

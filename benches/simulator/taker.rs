@@ -11,7 +11,12 @@ use enjambre::{
     },
 };
 
-use super::{Connection, Stage, Want, World, clock::Event, giver::{QUESTION_BYTES, REQUEST_BYTES}, tracker};
+use super::{
+    Connection, Stage, Want, World,
+    clock::Event,
+    giver::{QUESTION_BYTES, REQUEST_BYTES},
+    tracker,
+};
 
 pub(super) struct Download {
     pub(super) plan: Plan,

@@ -83,7 +83,8 @@ impl PieceHasher {
 /// Checks one piece as its bytes arrive, in order.
 pub struct PieceVerifier {
     hasher: Hasher,
-    missing: u64,
+    /// Bytes still missing; none once there were too many.
+    missing: Option<u64>,
     /// None for the only piece of a content: its hash is the id itself.
     expected: Result<ChainingValue, ContentId>,
 }
@@ -101,28 +102,20 @@ impl PieceVerifier {
             }
             None => Err(*id),
         };
-        Self { hasher, missing: range.end - range.start, expected }
-    }
-
-    /// Bytes still missing.
-    pub fn missing(&self) -> u64 {
-        self.missing
+        Self { hasher, missing: Some(range.end - range.start), expected }
     }
 
     /// Takes the next bytes; more than are missing make the piece false.
     pub fn update(&mut self, bytes: &[u8]) {
-        match self.missing.checked_sub(bytes.len() as u64) {
-            Some(missing) => {
-                self.hasher.update(bytes);
-                self.missing = missing;
-            }
-            None => self.missing = u64::MAX,
+        self.missing = self.missing.and_then(|missing| missing.checked_sub(bytes.len() as u64));
+        if self.missing.is_some() {
+            self.hasher.update(bytes);
         }
     }
 
     /// Whether what was taken is exactly the piece.
     pub fn is_true(self) -> bool {
-        self.missing == 0
+        self.missing == Some(0)
             && match self.expected {
                 Ok(value) => self.hasher.finalize_non_root() == value,
                 Err(id) => *self.hasher.finalize().as_bytes() == *id.bytes(),

@@ -389,8 +389,8 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 
 /// What an announce comes to that nobody else gets in between.
 #[cfg(test)]

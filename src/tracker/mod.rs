@@ -21,6 +21,8 @@ mod standard;
 mod store;
 
 pub use calls::Config;
+#[cfg(any(test, fuzzing))]
+pub(crate) use calls::hostile as oracle;
 pub use connections::raise_open_files;
 pub use health::Health;
 pub use log::log;

@@ -313,7 +313,7 @@ impl Registry {
     }
 
     /// What always holds, whatever anybody asked for.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check_invariants(&self) {
         assert!(self.peers.len() == self.by_id.len() && self.leases.len() <= self.by_id.len());
         assert!(self.peers.len() <= self.room.peers && self.files.pairs() <= self.room.files);

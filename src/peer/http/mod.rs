@@ -23,6 +23,8 @@ use routes::{Asking, Routes};
 mod answer;
 mod content;
 mod door;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
 mod page;
 mod range;
 mod routes;

@@ -237,6 +237,10 @@ impl Routes {
 
     fn upload(&self, asking: &Asking) -> Outcome {
         match asking.header("Content-Type").map(multer::parse_boundary) {
+            // Whatever the delimiter might be is held back until that is clear (RFC 2046 section 5.1.1).
+            Some(Ok(boundary)) if !(1..=limits::BOUNDARY_BYTES).contains(&boundary.len()) => {
+                plain(Answer::problem(400, "The boundary of a form is 1 to 70 characters long."))
+            }
             Some(Ok(boundary)) => self.work(move |share, body| upload::form(share, boundary, body)),
             _ => plain(Answer::problem(415, "POST takes multipart/form-data, as `curl -F file=@notes.txt` sends it.")),
         }

@@ -50,6 +50,8 @@ mod writers;
 
 pub use jobs::{JobRecord, Leftover};
 pub use partial::Partial;
+#[cfg(any(test, fuzzing))]
+pub(crate) use saved::oracle;
 pub use stage::{PublishError, Published, Staged, Staging};
 
 use open::Stamp;

@@ -4,6 +4,9 @@
 //! counts. Each line carries a checksum of its own and the stamp of what was hashed, so that lines may
 //! be torn, garbled or stale: the worst they do is to have a file hashed again.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Read, Write},
@@ -108,7 +111,7 @@ impl Saved {
         Ok(this)
     }
 
-    fn read(file: &File, index: &mut Index) -> Result<Reading, String> {
+    fn read(file: impl Read, index: &mut Index) -> Result<Reading, String> {
         let mut reader = BufReader::with_capacity(64 << 10, file);
         let mut found = Reading { lines: 0, is_damaged: false };
         let mut bytes = Vec::new();

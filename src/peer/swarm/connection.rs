@@ -5,6 +5,9 @@
 //! many machines a small one can serve. So this is not ureq, but the little of HTTP/1.1 (RFC 9112) that
 //! peers speak among themselves: a piece costs a tenth of what it did.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
+
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -197,9 +200,11 @@ impl Connection {
         let deadline = Instant::now() + self.patience;
         let mut block = [0; 2048];
         loop {
-            match self.stream()?.read(&mut block)? {
-                0 => return Err(FetchError::Broken("it closed the connection".into())),
-                read => self.buffer.extend_from_slice(&block[..read]),
+            match self.stream()?.read(&mut block) {
+                Ok(0) => return Err(FetchError::Broken("it closed the connection".into())),
+                Ok(read) => self.buffer.extend_from_slice(&block[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
             // An interim answer comes before the one that counts (RFC 9110 section 15.2).
             while let Some((end, head)) = parse(&self.buffer)? {

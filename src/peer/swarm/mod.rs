@@ -17,5 +17,7 @@ mod get;
 mod liars;
 
 pub use batch::{Batch, Group, Small};
+#[cfg(any(test, fuzzing))]
+pub(crate) use connection::oracle;
 pub use fetch::{FetchError, Fetcher};
 pub use get::{Finder, GetError, Getter, Report, Watch};

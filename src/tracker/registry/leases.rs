@@ -86,7 +86,7 @@ impl<T> Leases<T> {
         self.places[self.heap[moving].1.place()] = moving as u32;
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check_invariants(&self) {
         for (at, &(deadline, peer)) in self.heap.iter().enumerate() {
             assert!(self.heap[at.saturating_sub(1) / CHILDREN] <= (deadline, peer));
@@ -94,7 +94,7 @@ impl<T> Leases<T> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

@@ -433,7 +433,7 @@ impl Swarms {
     }
 
     /// What always holds. `holds` says whether a peer holds a content.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn check_invariants(&self, holds: impl Fn(Handle<Peer>, Content) -> bool) {
         let (mut given, mut takers, mut downloads) = (0, 0, 0);
         for (&(peer, is_whole, swarm), &member) in &self.by_peer {

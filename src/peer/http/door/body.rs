@@ -134,14 +134,16 @@ impl Read for Body<'_, '_> {
     }
 }
 
-/// A chunk's size: hex digits, then perhaps extensions, which are ignored (RFC 9112 section 7.1.1).
+/// A chunk's size: hex digits, then perhaps extensions, which are ignored (RFC 9112 section 7.1.1). Blanks belong
+/// before an extension only, and there are no others than two: of what stands there besides, readers make this or that.
 fn chunk_size(line: &[u8]) -> io::Result<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at(digits);
-    let is_extension = rest.trim_ascii_start().first().is_none_or(|&byte| byte == b';');
+    let is_extension =
+        rest.trim_ascii_start().starts_with(b";") && !rest.iter().any(|byte| matches!(byte, 0..=8 | 10..=31 | 127));
     let size = str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
     match size {
-        Some(size) if is_extension => Ok(size),
+        Some(size) if rest.is_empty() || is_extension => Ok(size),
         _ => Err(bad_framing()),
     }
 }
@@ -206,6 +208,9 @@ mod tests {
             b"0x4\r\nbody\r\n0\r\n\r\n",
             b" 4\r\nbody\r\n0\r\n\r\n",
             b"4 x\r\nbody\r\n0\r\n\r\n",
+            b"4 \r\nbody\r\n0\r\n\r\n",
+            b"4\x0c;x\r\nbody\r\n0\r\n\r\n",
+            b"4;\0\r\nbody\r\n0\r\n\r\n",
             b"\r\nbody\r\n0\r\n\r\n",
             b"11111111111111111\r\nx",
             long.as_bytes(),

@@ -32,7 +32,7 @@ pub(super) enum Framing {
 }
 
 /// The headers that the routes read; all others end here.
-const FORWARDED: [&str; 7] =
+pub(super) const FORWARDED: [&str; 7] =
     ["Host", "Content-Type", "Content-Range", "If-Match", "If-None-Match", "If-Range", "Range"];
 
 /// Where the first head in `bytes` ends, its empty line included.
@@ -117,9 +117,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Answer> {
     };
     let connection = field("Connection")?.unwrap_or_default();
     let is_closed = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"));
-    let target = parts(target).filter(|_| target.bytes().all(|byte| byte.is_ascii_graphic()));
-    let Some((authority, target)) = target else {
-        return refuse(400, "A request's target is a path that begins with a slash.");
+    // A fragment never comes (RFC 9110 section 7.1): some would cut it off, and others not.
+    let is_plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let Some((authority, target)) = parts(target).filter(|_| is_plain) else {
+        return refuse(400, "A request's target is a path that begins with a slash, and holds no #.");
     };
 
     let mut headers = Vec::new();
@@ -156,11 +157,9 @@ fn parts(target: &str) -> Option<(Option<&str>, &str)> {
     if !scheme.eq_ignore_ascii_case("http") {
         return None;
     }
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    match path {
-        "" => Some((Some(authority), "/")),
-        _ => path.starts_with('/').then_some((Some(authority), path)),
-    }
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    // With a query and no path, a slash behind the question mark is none of a path's.
+    (!authority.is_empty() && !authority.contains('?')).then_some((Some(authority), path))
 }
 
 #[cfg(test)]
@@ -221,6 +220,9 @@ mod tests {
             ("GET http://h/a HTTP/1.1", Ok("/a")),
             ("GET HTTP://h HTTP/1.1", Ok("/")),
             ("GET ftp://h/a HTTP/1.1", Err(400)),
+            ("GET http://h?a/files/b HTTP/1.1", Err(400)),
+            ("GET http:///a HTTP/1.1", Err(400)),
+            ("GET /a#b HTTP/1.1", Err(400)),
             ("OPTIONS * HTTP/1.1", Err(400)),
             ("GET x HTTP/1.1", Err(400)),
             ("GET /\u{e9} HTTP/1.1", Err(400)),

@@ -128,11 +128,16 @@ fn exchange(mut connection: &UnixStream, request: &[u8], is_head: bool) -> io::R
 
 fn read_more(mut connection: &UnixStream, bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut block = [0; 4096];
-    match connection.read(&mut block)? {
-        0 => Err(ErrorKind::UnexpectedEof.into()),
-        read => {
-            bytes.extend_from_slice(&block[..read]);
-            Ok(())
+    loop {
+        match connection.read(&mut block) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                bytes.extend_from_slice(&block[..read]);
+                return Ok(());
+            }
+            // A signal ends a read that has a time-out, a stop and a going on too (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::{limits, peer::throttle::Throttle};
+use crate::{address::origin, limits, peer::throttle::Throttle};
 use body::Body;
 use guard::{Guard, Refusal};
 use head::{Framing, Head};
@@ -41,6 +41,8 @@ mod body;
 mod guard;
 mod head;
 mod inner;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
 mod send;
 mod slots;
 mod wire;
@@ -141,6 +143,8 @@ impl Door {
         limit: Option<Throttle>,
     ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
+        // Where the system's queue is full, it drops a client's first packet, which comes again a second later.
+        rustix::net::listen(&listener, limits::CONNECTIONS_QUEUED)?;
         let slots = Arc::default();
         let is_closing = AtomicBool::new(false);
         let guard = Guard::new(access);
@@ -178,10 +182,7 @@ impl Door {
 
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let stream = Arc::new(stream);
-        let from = match from.ip() {
-            IpAddr::V6(ip) => ip.to_canonical(),
-            ip => ip,
-        };
+        let from = origin(from.ip());
         // Small answers must not wait for an acknowledgement of the ones before.
         let _ = stream.set_nodelay(true);
         let _ = stream.set_write_timeout(Some(limits::SLOW_LOOK_TIME));
@@ -219,12 +220,8 @@ impl Door {
             };
             match after {
                 Ok(After::Kept) => {}
-                Ok(After::Lingering) => {
-                    // It has its answer, and gives way to those who wait for one.
-                    slot.set_waiting(true);
-                    return wire.linger();
-                }
-                Err(_) => return,
+                Ok(After::Lingering) if slot.set_waiting(true) => return wire.linger(),
+                Ok(After::Lingering) | Err(_) => return,
             }
             if !slot.set_waiting(true) {
                 return;

@@ -11,8 +11,9 @@ use std::{
 use crate::limits;
 
 /// The table of connections: a cap in all and per address. At a cap, the connection that has waited
-/// longest for its next head gives way, so that clients who send nothing cost nobody a place. Before
-/// those go who are held for a wrong secret.
+/// longest for its next head gives way, so that clients who send nothing cost nobody a place; before those go
+/// who are held for a wrong secret. Where all are being served, as slow bodies and slow takers are for long,
+/// whoever has many gives one up to who has few.
 #[derive(Default)]
 pub(super) struct Slots {
     table: Mutex<Table>,
@@ -30,8 +31,10 @@ struct Table {
 
 struct Held {
     from: IpAddr,
-    /// Since when it waits for a head, or is held; none while a request is served.
-    waits_since: Option<Instant>,
+    /// It waits for a head, or for its client to close, or is held; else a request is being served.
+    is_waiting: bool,
+    /// Since when.
+    since: Instant,
     /// The thread that sleeps while it is held.
     sleeper: Option<Thread>,
     stream: Arc<TcpStream>,
@@ -48,17 +51,24 @@ impl Slots {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new connection; none when all are serving.
+    /// A place for a new connection; none when all are serving, and nobody has many more than its client.
     pub(super) fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>, from: IpAddr) -> Option<Slot> {
         let mut table = self.lock();
-        if table.held.values().filter(|held| held.from == from).count() >= limits::CONNECTIONS_PER_ADDRESS {
-            table.close_longest_waiting(|held| held.from == from)?;
+        let counts = table.counts();
+        let own = counts.get(&from).copied().unwrap_or_default();
+        if own >= limits::CONNECTIONS_PER_ADDRESS {
+            table.close_longest(|held| held.is_waiting && held.from == from)?;
         } else if table.held.len() >= limits::CONNECTIONS {
-            table.close_longest_waiting(|_| true)?;
+            // Not of who has less: a connection that has just come waits too, until its head is read.
+            let may_go = |held: &Held| held.is_waiting && counts[&held.from] >= own;
+            let greedy = counts.iter().max_by_key(|(_, count)| **count);
+            let greedy = greedy.filter(|(_, count)| **count > limits::CONNECTIONS_FEW.max(own + 1));
+            let one_of_many = |held: &Held| greedy.is_some_and(|(address, _)| held.from == *address);
+            table.close_longest(may_go).or_else(|| table.close_longest(one_of_many))?;
         }
-        // A thread whose connection was closed ends at once; until then it counts.
+        // A thread whose connection was closed ends at once, but for one that is busy with a disk.
         let patience = Duration::from_secs(1);
-        let is_crowded = |table: &mut Table| table.threads >= limits::CONNECTIONS;
+        let is_crowded = |table: &mut Table| table.threads >= limits::CONNECTIONS + limits::CONNECTIONS_ENDING;
         let waited = self.changed.wait_timeout_while(table, patience, is_crowded);
         let (mut table, wait) = waited.unwrap_or_else(PoisonError::into_inner);
         if wait.timed_out() || table.is_closing {
@@ -67,8 +77,8 @@ impl Slots {
         table.next += 1;
         table.threads += 1;
         let number = table.next;
-        let (waits_since, stream) = (Some(Instant::now()), Arc::clone(stream));
-        table.held.insert(number, Held { from, waits_since, sleeper: None, stream });
+        let (since, stream) = (Instant::now(), Arc::clone(stream));
+        table.held.insert(number, Held { from, is_waiting: true, since, sleeper: None, stream });
         Some(Slot { slots: Arc::clone(self), number })
     }
 
@@ -77,7 +87,7 @@ impl Slots {
     pub(super) fn make_room(&self) {
         let mut table = self.lock();
         for _ in 0..limits::CONNECTIONS_CLOSED {
-            let _ = table.close_longest_waiting(|_| true);
+            let _ = table.close_longest(|held| held.is_waiting);
         }
     }
 
@@ -85,7 +95,7 @@ impl Slots {
     pub(super) fn close(&self, deadline: Instant) {
         let mut table = self.lock();
         table.is_closing = true;
-        while table.close_longest_waiting(|_| true).is_some() {}
+        while table.close_longest(|held| held.is_waiting).is_some() {}
         while table.threads > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -97,12 +107,19 @@ impl Slots {
 }
 
 impl Table {
-    fn close_longest_waiting(&mut self, may_go: impl Fn(&Held) -> bool) -> Option<()> {
-        let waiting = self.held.iter().filter(|(_, held)| may_go(held));
-        let order = |held: &Held| Some((held.sleeper.is_none(), held.waits_since?));
-        let (_, number) = waiting.filter_map(|(number, held)| Some((order(held)?, *number))).min()?;
+    /// How many each address holds.
+    fn counts(&self) -> HashMap<IpAddr, usize> {
+        let mut counts = HashMap::new();
+        self.held.values().for_each(|held| *counts.entry(held.from).or_default() += 1);
+        counts
+    }
+
+    /// Of those that may go, closes the one that has waited, or was served, longest; first those held.
+    fn close_longest(&mut self, may_go: impl Fn(&Held) -> bool) -> Option<()> {
+        let going = self.held.iter().filter(|(_, held)| may_go(held));
+        let (_, number) = going.map(|(number, held)| ((held.sleeper.is_none(), held.since), *number)).min()?;
         let held = self.held.remove(&number)?;
-        // The thread that waits in a read on it, or sleeps, wakes up and ends.
+        // The thread that waits in a read or a write on it, or sleeps, wakes up and ends.
         let _ = held.stream.shutdown(Shutdown::Both);
         held.sleeper.iter().for_each(Thread::unpark);
         Some(())
@@ -110,14 +127,14 @@ impl Table {
 }
 
 impl Slot {
-    /// Says whether the connection now waits for a head. False when it is to end.
+    /// Says whether the connection now waits, for a head or its end. False when it is to end.
     pub(super) fn set_waiting(&self, is_waiting: bool) -> bool {
         let mut table = self.slots.lock();
         if is_waiting && table.is_closing {
             return false;
         }
         let held = table.held.get_mut(&self.number);
-        held.map(|held| held.waits_since = is_waiting.then(Instant::now)).is_some()
+        held.map(|held| (held.is_waiting, held.since) = (is_waiting, Instant::now())).is_some()
     }
 }
 
@@ -149,5 +166,53 @@ impl Drop for Slot {
         table.held.remove(&self.number);
         table.threads -= 1;
         self.slots.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::OwnedFd, unix::net::UnixStream};
+
+    use super::*;
+
+    /// A place for a connection from this address, and whether a request is then served on it.
+    fn admit(slots: &Arc<Slots>, from: u8, is_served: bool) -> Option<Slot> {
+        let (ours, _) = UnixStream::pair().unwrap();
+        let slot = slots.admit(&Arc::new(OwnedFd::from(ours).into()), [127, 0, 0, from].into());
+        slot.inspect(|slot| assert!(slot.set_waiting(!is_served)))
+    }
+
+    fn holds(slots: &Slots, from: u8) -> usize {
+        slots.lock().counts().get(&IpAddr::from([127, 0, 0, from])).copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn where_all_are_served_whoever_has_many_gives_one_up_to_who_has_few() {
+        let slots = Arc::<Slots>::default();
+        let half = limits::CONNECTIONS_PER_ADDRESS;
+        let mut held: Vec<_> = (0..2 * half).map(|at| admit(&slots, 1 + (at / half) as u8, true).unwrap()).collect();
+        assert!(admit(&slots, 1, false).is_none(), "it has its part");
+        held.push(admit(&slots, 3, false).unwrap());
+        assert_eq!((holds(&slots, 1) + holds(&slots, 2), holds(&slots, 3)), (2 * half - 1, 1));
+        assert!(
+            admit(&slots, 1, false).is_none() && admit(&slots, 2, false).is_none(),
+            "not at the cost of who has less"
+        );
+        assert_eq!(holds(&slots, 3), 1);
+        // Served, it keeps its place as well.
+        assert!(held.last().unwrap().set_waiting(false));
+        held.extend((0..30).map(|_| admit(&slots, 4, true).unwrap()));
+        assert_eq!((holds(&slots, 3), holds(&slots, 4)), (1, 30));
+    }
+
+    #[test]
+    fn nobody_who_has_few_gives_way_while_served() {
+        let slots = Arc::<Slots>::default();
+        let few = limits::CONNECTIONS_FEW;
+        let held: Vec<_> = (0..limits::CONNECTIONS).map(|at| admit(&slots, (at / few) as u8, true).unwrap()).collect();
+        assert!(admit(&slots, 200, false).is_none());
+        assert!(held[0].set_waiting(true), "it was not closed");
+        let one = admit(&slots, 200, true);
+        assert!(one.is_some() && !held[0].set_waiting(false), "who waits gives way");
     }
 }

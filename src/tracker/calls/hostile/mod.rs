@@ -16,9 +16,12 @@ use self::{
     values::Values,
 };
 use super::*;
-use crate::tracker::{
-    refusals::status,
-    registry::{Dice, Key, ROOM, Room},
+use crate::{
+    fuzz::Input,
+    tracker::{
+        refusals::status,
+        registry::{Key, ROOM, Room},
+    },
 };
 
 /// Part of the sentence of every refusal that there is.
@@ -70,7 +73,13 @@ struct Pair {
 }
 
 impl Pair {
+    #[cfg(test)]
     fn new(seed: u64) -> Self {
+        let mut dice = crate::tracker::registry::Dice(seed);
+        Self::with(seed, Box::new(move |end| dice.below(end)))
+    }
+
+    fn with(seed: u64, chance: Box<dyn FnMut(usize) -> usize>) -> Self {
         let allow_advertise = seed.is_multiple_of(2);
         let room = Room { peers: 5, files_per_peer: 4, files: 12, downloads_per_peer: 2, downloads: 6, ..ROOM };
         // Nobody dies here: the naive one has no clock.
@@ -83,7 +92,7 @@ impl Pair {
                 Arc::default(),
             ),
             model: Model { room, allow_advertise, peers: BTreeMap::new(), tokens: BTreeMap::new() },
-            values: Values { dice: Dice(seed), rarity: [8, 30, 100][seed as usize % 3] },
+            values: Values { chance, rarity: [8, 30, 100][seed as usize % 3] },
             tokens: vec![vec![7; 16]],
             met: BTreeSet::new(),
         }
@@ -95,7 +104,7 @@ impl Pair {
         let good = self.values.one_of(&self.tokens[newest..]);
         let other = self.values.one_of(&self.tokens);
         let mut flipped = good.clone();
-        flipped[self.values.dice.below(good.len())] ^= 1 << self.values.dice.below(8);
+        flipped[self.values.below(good.len())] ^= 1 << self.values.below(8);
         let crossed = [&good[..good.len() / 2], &other[other.len() / 2..]].concat();
         let bad = [vec![], vec![0; 16], vec![9; 128], vec![9; 129], vec![0; 10_000], flipped, crossed, other];
         self.values.value(&[good], &bad)
@@ -120,7 +129,7 @@ impl Pair {
 
     fn step(&mut self) {
         let from = self.values.from();
-        match self.values.dice.below(16) {
+        match self.values.below(16) {
             0..3 => {
                 let request = self.joining();
                 let faults = self.model.join_faults(from, &request);
@@ -138,7 +147,7 @@ impl Pair {
                     self.model.holder(&request.token).reported_by.clear();
                 }
             }
-            4 if self.values.dice.below(3) == 0 => {
+            4 if self.values.below(3) == 0 => {
                 let request = proto::LeaveRequest { token: self.token() };
                 let faults: Vec<_> = self.model.token_fault(&request.token).into_iter().collect();
                 let reply = self.calls.leave(&request);
@@ -156,7 +165,7 @@ impl Pair {
                 }
             }
             10..13 => {
-                let token = if self.values.dice.below(3) == 0 { Vec::new() } else { self.token() };
+                let token = if self.values.below(3) == 0 { Vec::new() } else { self.token() };
                 let many = self.values.value(&[2], &[17]);
                 let dead = self.values.list(many, Values::id);
                 let request = proto::LocateRequest { content: self.values.content(), token, dead };
@@ -168,14 +177,14 @@ impl Pair {
             }
             _ => self.search(),
         }
-        self.calls.shared.registry.lock().unwrap().check_invariants();
+        self.calls.shared.registry.lock().expect("nobody panicked").check_invariants();
     }
 
     fn joining(&mut self) -> proto::JoinRequest {
         let values = &mut self.values;
         let (good, bad) =
             ([vec![1; 32], vec![1; 32], vec![2; 32]], [vec![], vec![1; 31], vec![1; 33], vec![1; 10_000]]);
-        let advertise = if values.dice.below(4) > 0 { vec![""] } else { vec!["52.1.2.3", "2001:db8::7"] };
+        let advertise = if values.below(4) > 0 { vec![""] } else { vec!["52.1.2.3", "2001:db8::7"] };
         let long = "1".repeat(10_000);
         let never = ["0.0.0.0", "169.254.169.254", "::ffff:127.0.0.1", "127.0.0.1", "a.com", "52.1.2.3:80", &long];
         proto::JoinRequest {
@@ -212,8 +221,8 @@ impl Pair {
             ["x", "*", "?", "É", "é*", "d/*", "*.TXT", "d/x", "z Z", "\0", "[[[", "\\", "?*?*?*?*?*?*?*", "../x"];
         let request = proto::SearchRequest {
             text: self.values.text(&good, &["", &"x".repeat(1025), &"*".repeat(10_000)]),
-            exact: self.values.dice.below(4) == 0,
-            places: self.values.dice.below(2) == 0,
+            exact: self.values.below(4) == 0,
+            places: self.values.below(2) == 0,
             zone: self.values.zone(),
             ..proto::SearchRequest::default()
         };
@@ -228,8 +237,25 @@ impl Pair {
     fn compare(&self) {
         let from = IpAddr::from([127, 0, 0, 1]);
         let request = proto::SearchRequest { text: "*".into(), ..proto::SearchRequest::default() };
-        self.model.found(from, &request, &self.calls.search(from, &request).unwrap());
+        self.model.found(from, &request, &self.calls.search(from, &request).expect("it is sound"));
     }
+}
+
+/// The fuzz target: bytes that choose what is called, and with which values.
+pub(crate) fn check(data: &[u8]) {
+    let Some((&seed, rest)) = data.split_first() else { return };
+    let (rest, mut at) = (rest.to_vec(), 0);
+    let steps = rest.len().min(1000) / 8;
+    let choose = move |end| {
+        let mut input = Input(rest.get(at..).unwrap_or_default());
+        let before = input.0.len();
+        let chosen = input.below(end);
+        at += before - input.0.len();
+        chosen
+    };
+    let mut pair = Pair::with(seed.into(), Box::new(choose));
+    (0..=steps).for_each(|_| pair.step());
+    pair.compare();
 }
 
 /// A refusal is one line that a person can read, whatever was in the request.

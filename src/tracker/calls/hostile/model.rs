@@ -96,7 +96,7 @@ impl Model {
 
     pub(super) fn holder(&mut self, token: &[u8]) -> &mut Entry {
         let (id, ..) = &self.tokens[token];
-        self.peers.get_mut(id).unwrap()
+        self.peers.get_mut(id).expect("it has a good token")
     }
 
     pub(super) fn join_faults(&self, from: IpAddr, request: &proto::JoinRequest) -> Vec<Fault> {

@@ -2,22 +2,27 @@
 
 use std::net::IpAddr;
 
-use crate::{limits, tracker::registry::Dice};
+use crate::limits;
 
 /// A source of values. Every call has a fault with about the same chance.
 pub(super) struct Values {
-    pub(super) dice: Dice,
+    /// Gives a number below another.
+    pub(super) chance: Box<dyn FnMut(usize) -> usize>,
     /// One in so many values is bad.
     pub(super) rarity: usize,
 }
 
 impl Values {
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        (self.chance)(end)
+    }
+
     pub(super) fn one_of<T: Clone>(&mut self, some: &[T]) -> T {
-        some[self.dice.below(some.len())].clone()
+        some[self.below(some.len())].clone()
     }
 
     pub(super) fn value<T: Clone>(&mut self, good: &[T], bad: &[T]) -> T {
-        let some = if self.dice.below(self.rarity) == 0 { bad } else { good };
+        let some = if self.below(self.rarity) == 0 { bad } else { good };
         self.one_of(some)
     }
 
@@ -55,7 +60,7 @@ impl Values {
             "a\nb",
             "\u{9b}2J",
         ];
-        if self.dice.below(8) == 0 { self.text(&good, &[&part, &path]) } else { self.text(&good, &bad) }
+        if self.below(8) == 0 { self.text(&good, &[&part, &path]) } else { self.text(&good, &bad) }
     }
 
     pub(super) fn content(&mut self) -> Vec<u8> {
@@ -66,19 +71,19 @@ impl Values {
 
     pub(super) fn size(&mut self) -> u64 {
         // Of most contents everybody knows the size.
-        if self.dice.below(8) > 0 {
+        if self.below(8) > 0 {
             return 7;
         }
         self.value(&[0, 1, limits::CONTENT_BYTES], &[limits::CONTENT_BYTES + 1, u64::MAX, u64::MAX - 1, 1 << 63])
     }
 
     pub(super) fn list<T>(&mut self, most: usize, mut value: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..self.dice.below(most + 1)).map(|_| value(self)).collect()
+        (0..self.below(most + 1)).map(|_| value(self)).collect()
     }
 
     /// Where a call comes from.
     pub(super) fn from(&mut self) -> IpAddr {
         let good = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1", "127.0.0.1"];
-        self.text(&good, &["0.0.0.0", "169.254.169.254", "224.0.0.1", "fe80::1"]).parse().unwrap()
+        self.text(&good, &["0.0.0.0", "169.254.169.254", "224.0.0.1", "fe80::1"]).parse().expect("all are addresses")
     }
 }
