@@ -18,9 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enjambre::proto::{
-    AnnounceRequest, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchRequest,
-    tracker_client::TrackerClient,
+use enjambre::{
+    limits,
+    proto::{
+        AnnounceRequest, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchRequest,
+        tracker_client::TrackerClient,
+    },
 };
 use report::Report;
 use support::*;
@@ -334,5 +337,7 @@ fn path(number: u64) -> String {
 
 fn channel(tracker: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{tracker}")).expect("an address makes a URL");
+    // As peers have it.
+    let endpoint = endpoint.http2_header_table_size(limits::RPC_HEADER_TABLE_BYTES);
     endpoint.connect_timeout(Duration::from_secs(3)).timeout(Duration::from_secs(5)).connect_lazy()
 }

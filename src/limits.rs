@@ -120,6 +120,9 @@ pub const RPC_STREAMS: u32 = 16;
 pub const RPC_SMALL_BYTES: usize = 16 << 10;
 /// The headers of a call.
 pub const RPC_HEAD_BYTES: u32 = 8 << 10;
+/// What a tracker may remember of the headers it sends on a connection, to send them shorter (RFC 7541 section
+/// 4.2): nothing. The date of each answer would fill it, and costs the tracker 6 KiB a peer and more.
+pub const RPC_HEADER_TABLE_BYTES: u32 = 0;
 /// What a connection to the tracker may send ahead of being read: 50 MB/s at 5 ms round trip.
 pub const RPC_WINDOW_BYTES: u32 = 256 << 10;
 /// Fields in a gRPC message, each repetition counted: its rows, and a few beside them. Empty rows take

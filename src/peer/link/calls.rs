@@ -282,7 +282,10 @@ impl Caller {
     /// each call has its time, and a connection that has failed one is not used again.
     fn connect(&self, tracker: &TrackerAddress) -> Channel {
         let mut endpoint = tracker.endpoint().expect("parsed as an endpoint before");
-        endpoint = endpoint.tcp_nodelay(true).http2_max_header_list_size(limits::HEAD_BYTES as u32);
+        endpoint = endpoint
+            .tcp_nodelay(true)
+            .http2_max_header_list_size(limits::HEAD_BYTES as u32)
+            .http2_header_table_size(limits::RPC_HEADER_TABLE_BYTES);
         endpoint = match self.number() {
             1 => endpoint.connect_timeout(limits::RPC_CONNECT_TIME),
             _ => endpoint
