@@ -14,8 +14,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, fstat,
-        fstatvfs, fsync, openat, renameat, statat, unlinkat, utimensat,
+        AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, fstat, fsync,
+        openat, renameat, statat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -215,12 +215,6 @@ pub(super) fn discard(state: &State, content: &ContentId) -> bool {
         Ok(())
     };
     matches!(discard(), Ok(()) | Err(Errno::NOENT))
-}
-
-/// Bytes that a user may still write to the disk of `.enjambre/`; none where the system does not say.
-pub(super) fn room(state: &State) -> Option<u64> {
-    let disk = fstatvfs(&state.private.partial).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]

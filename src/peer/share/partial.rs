@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Entry, Staged, held, stage::told, state::State, writeback::WriteBack};
+use super::{Entry, Staged, held, space, stage::told, state::State, writeback::WriteBack};
 use crate::content::{ContentId, PieceList};
 
 /// A download's file; it stays when it is dropped, for the download to go on later.
@@ -66,6 +66,7 @@ impl Partial {
     /// # Errors
     /// The system's; a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        space::need(&self.state, bytes.len() as u64)?;
         self.file
             .write_all_at(bytes, offset)
             .map_err(|error| told("cannot write the download", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;

@@ -22,6 +22,7 @@ use super::{
     hash::{Hashed, hash_now},
     index::Record,
     open::{Stamp, is_file},
+    space,
     state::State,
     writeback::WriteBack,
 };
@@ -97,6 +98,7 @@ impl Staging {
 
 impl Write for Staging {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        space::need(&self.nameless.state, bytes.len() as u64)?;
         let written = self.file.write(bytes).map_err(|error| match Errno::from_io_error(&error) {
             Some(error) if error != Errno::INTR => told("cannot write the file", error),
             _ => error,
