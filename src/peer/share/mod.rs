@@ -12,6 +12,7 @@
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
 //! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
+//! | `kill` | where tests kill a peer; empty in what is built for use |
 //! | `space` | what may be written of the disk, and what is kept free |
 //! | `jobs` | what is to be downloaded, on disk, and what is left of downloads |
 //!
@@ -33,6 +34,7 @@ mod hash;
 mod index;
 mod inotify;
 mod jobs;
+mod kill;
 mod lists;
 mod open;
 mod partial;
