@@ -10,6 +10,7 @@
 //! | [`content`] | ids, pieces, piece lists, sets of pieces; pure |
 //! | [`name`] | the only parser of names from outside, and their encoders; pure |
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
+//! | [`size`] | numbers of bytes as a person writes them, and how much of a disk is kept free; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
@@ -61,6 +62,7 @@ pub mod name;
 pub mod peer;
 pub mod rate;
 pub mod secret;
+pub mod size;
 #[cfg(feature = "tracker")]
 pub mod tracker;
 

@@ -400,6 +400,12 @@ pub const UPLOAD_FILES: usize = 1000;
 pub const SHARE_FILES: usize = 1_000_000;
 /// Folders below one another.
 pub const SHARE_DEPTH: usize = 64;
+/// What of the disk is kept free without `--keep-free`: the lesser of this and [`KEEP_FREE_PERCENT`]. A share is
+/// often on the disk that its machine lives on, which has to log, to be logged in to and to be repaired; the
+/// index, records and piece lists of a full share need 1 GiB of it at the very most, and mostly a few KiB.
+pub const KEEP_FREE_BYTES: u64 = 64 << 20;
+/// A small disk is not taken up by what is kept free of it.
+pub const KEEP_FREE_PERCENT: u64 = 1;
 /// Entries in one page of `GET /files`.
 pub const LIST_PAGE: usize = 1000;
 
@@ -460,8 +466,9 @@ pub const JOB_PAUSE: std::ops::Range<Duration> = Duration::from_secs(1)..Duratio
 /// How often it is looked whether a full disk has room; after a try that was in vain all the same, as
 /// where a quota is used up, twice as long each time.
 pub const FULL_DISK_PAUSE: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(300);
-/// Bytes that have to be free then: what is missing, within these. Less would be full again at once.
-pub const FULL_DISK_ROOM: std::ops::Range<u64> = 64 << 10..64 << 20;
+/// Bytes that have to be free then, where less is missing or nobody knows yet how much. With less it would be
+/// full again at once.
+pub const FULL_DISK_ROOM: u64 = 64 << 10;
 /// What nobody has asked for, and nothing has come of, for a week is removed.
 pub const UNUSED_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::limits;
+use crate::{
+    limits,
+    size::{self, BadBytes},
+};
 
 /// Bytes a second, [`limits::RATE_LEAST`] at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,23 +41,14 @@ impl std::error::Error for RateError {}
 impl FromStr for Rate {
     type Err = RateError;
 
-    /// Reads `5M` and the like: K, M and G are 2^10, 2^20 and 2^30, in either case, and may be written
-    /// KiB, MiB and GiB. `KB` is refused, since some mean 1000 by it.
+    /// Reads `5M` and the like; see [`size::bytes`].
     fn from_str(text: &str) -> Result<Self, RateError> {
-        let end = text.find(|other: char| !other.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let unit: u64 = match unit.to_ascii_lowercase().as_str() {
-            "" => 1,
-            "k" | "kib" => 1 << 10,
-            "m" | "mib" => 1 << 20,
-            "g" | "gib" => 1 << 30,
-            _ => return Err(RateError::NoRate),
-        };
-        if number.is_empty() {
-            return Err(RateError::NoRate);
+        match size::bytes(text) {
+            Ok(bytes) if bytes < limits::RATE_LEAST => Err(RateError::TooLow),
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(BadBytes::NoNumber) => Err(RateError::NoRate),
+            Err(BadBytes::TooMany) => Err(RateError::TooHigh),
         }
-        let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(unit)).ok_or(RateError::TooHigh)?;
-        if bytes < limits::RATE_LEAST { Err(RateError::TooLow) } else { Ok(Self(bytes)) }
     }
 }
 

@@ -18,6 +18,7 @@ use enjambre::{
         link::{Link, LinkConfig, LinkError},
         share::Share,
     },
+    size::KeepFree,
 };
 
 mod support;
@@ -38,7 +39,7 @@ impl Peer {
 
     fn start(id: &str, tracker: SocketAddr) -> Self {
         let folder = Folder::new();
-        let share = Share::open(folder.path(), id).unwrap();
+        let share = Share::open(folder.path(), id, KeepFree::default()).unwrap();
         share.start().unwrap();
         let config = LinkConfig {
             trackers: tracker.to_string().parse().unwrap(),

@@ -26,6 +26,7 @@ use enjambre::{
     rate::Rate,
     say,
     secret::{self, Secret},
+    size::KeepFree,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -68,6 +69,11 @@ static COMMAND: Command = Command {
             help: "bytes of files fetched a second, all together, as 5M or 500K (none)",
         },
         Flag {
+            name: "--keep-free",
+            value: "BYTES|%",
+            help: "what uploads and downloads leave free on the disk, as 2G or 5% (1%, 64M at most)",
+        },
+        Flag {
             name: "--connections",
             value: "N",
             help: "connections to other peers that `get` opens at most (48); serving has its own",
@@ -105,6 +111,7 @@ struct Options {
     zone: Zone,
     upload_limit: Option<Rate>,
     download_limit: Option<Rate>,
+    keep_free: KeepFree,
     connections: NonZeroUsize,
     access: Access,
 }
@@ -166,6 +173,7 @@ fn options(args: Args) -> Result<Options, String> {
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
         download_limit: args.value("--download-limit")?,
+        keep_free: args.value("--keep-free")?.unwrap_or_default(),
         connections,
         access,
     })
@@ -178,7 +186,7 @@ fn run(options: Options) -> Result<u8, Failure> {
 
     let place = if port == 0 { String::new() } else { format!(" on port {port}") };
     let holder = format!("{peer}{place}, process {}", std::process::id());
-    let share = Share::open(&folder, &holder).map_err(|error| Failure(2, error))?;
+    let share = Share::open(&folder, &holder, options.keep_free).map_err(|error| Failure(2, error))?;
     let listener = TcpListener::bind((bind, port)).map_err(|error| Failure(1, cannot_bind(bind, port, &error)))?;
     let port = listener.local_addr().map_err(system)?.port();
     share.start().map_err(system)?;

@@ -1,23 +1,8 @@
-//! How sizes, times and tables look to a person. Pure.
+//! How times and tables look to a person. Pure.
 
 use std::time::Duration;
 
-/// Bytes in binary units, three digits or so: `999 bytes`, `1.2 KiB`, `34 GiB`.
-pub(super) fn size(bytes: u64) -> String {
-    if bytes < 1024 {
-        return format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" });
-    }
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    // What would be printed as 1024 is 1.0 of the next unit.
-    while value >= 1023.5 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let decimals = usize::from(value < 9.95);
-    format!("{value:.decimals$} {}", units[unit])
-}
+pub(super) use crate::size::shown as size;
 
 /// `34 MiB in 1.2 s (28 MiB/s)`.
 pub(super) fn speed(bytes: u64, time: Duration) -> String {
@@ -81,20 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_the_unit_a_person_would_choose() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (1, "1 byte"),
-            (1023, "1023 bytes"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (10 << 10, "10 KiB"),
-            ((1 << 20) - 1, "1.0 MiB"),
-            (1 << 30, "1.0 GiB"),
-            (u64::MAX, "16 EiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
+    fn a_speed_is_told_of_any_time() {
         assert_eq!(speed(10 << 20, Duration::from_secs(2)), "10 MiB in 2.0 s (5.0 MiB/s)");
         assert_eq!(speed(0, Duration::ZERO), "0 bytes in 0.0 s (0 bytes/s)");
     }

@@ -232,7 +232,7 @@ impl Routes {
             // Of another size it is another content: that is known before a byte is sent.
             return plain(upload::conflict(&[&path], json!({})));
         }
-        self.work(move |share, body| upload::put(share, &path, body))
+        self.work(asking, move |share, body| upload::put(share, &path, body))
     }
 
     fn upload(&self, asking: &Asking) -> Outcome {
@@ -241,13 +241,21 @@ impl Routes {
             Some(Ok(boundary)) if !(1..=limits::BOUNDARY_BYTES).contains(&boundary.len()) => {
                 plain(Answer::problem(400, "The boundary of a form is 1 to 70 characters long."))
             }
-            Some(Ok(boundary)) => self.work(move |share, body| upload::form(share, boundary, body)),
+            Some(Ok(boundary)) => self.work(asking, move |share, body| upload::form(share, boundary, body)),
             _ => plain(Answer::problem(415, "POST takes multipart/form-data, as `curl -F file=@notes.txt` sends it.")),
         }
     }
 
     /// Has the connection's own thread read the body.
-    fn work(&self, upload: impl FnOnce(&Share, &mut (dyn io::Read + Send)) -> Answer + Send + 'static) -> Outcome {
+    fn work(
+        &self,
+        asking: &Asking,
+        upload: impl FnOnce(&Share, &mut (dyn io::Read + Send)) -> Answer + Send + 'static,
+    ) -> Outcome {
+        // A body of unknown length is cut short by the write that would be too much.
+        if let Err(error) = self.share.need(asking.about.length.unwrap_or(0)) {
+            return plain(upload::failure(&error));
+        }
         if Arc::weak_count(&self.uploads) >= limits::UPLOADS {
             return plain(Answer::problem(503, "Too many uploads at once; try again soon.").with("Retry-After", "5"));
         }

@@ -18,7 +18,7 @@ use super::answer::Answer;
 use crate::{
     limits,
     name::SharePath,
-    peer::share::{Entry, PublishError, Published, Share, Staged},
+    peer::share::{Entry, NoRoom, PublishError, Published, Share, Staged},
 };
 
 /// Takes a raw body as the file `path`.
@@ -87,8 +87,11 @@ fn told(path: &SharePath, entry: &Entry) -> Value {
     json!({ "name": path.as_str(), "size": entry.size, "content": entry.content.to_string() })
 }
 
-fn failure(error: &io::Error) -> Answer {
+pub(super) fn failure(error: &io::Error) -> Answer {
     match error.kind() {
+        ErrorKind::StorageFull if NoRoom::is_cause_of(error) => {
+            Answer::problem(507, &format!("There is no room for this on this peer's disk: {error}; nothing was kept."))
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             Answer::problem(507, "There is no room left on this peer's disk; nothing was kept.")
         }

@@ -14,13 +14,13 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, fstat,
-        fstatvfs, fsync, openat, renameat, statat, unlinkat, utimensat,
+        AtFlags, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, flock, fstat, fsync,
+        openat, renameat, statat, unlinkat, utimensat,
     },
     io::Errno,
 };
 
-use super::{private, saved::checksum, stage::told, state::State};
+use super::{kill, private, saved::checksum, stage::told, state::State};
 use crate::{content::ContentId, limits, name::SharePath};
 
 const FORMAT: &str = "enjambre job ";
@@ -118,7 +118,9 @@ pub(super) fn record(state: &State, content: &ContentId, path: &SharePath) -> io
         let written = file.write_all(text(content, path).as_bytes());
         written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         fsync(&file)?;
+        kill::point("job-written");
         renameat(jobs, NEW, jobs, &name)?;
+        kill::point("job-named");
         fsync(jobs)
     };
     write().map_err(|error| told("cannot take note of the download", error))
@@ -126,7 +128,9 @@ pub(super) fn record(state: &State, content: &ContentId, path: &SharePath) -> io
 
 /// Removes the record of a job.
 pub(super) fn forget(state: &State, content: &ContentId, path: &SharePath) {
+    kill::point("job-done");
     let _ = unlinkat(&state.private.jobs, file_name(content, path), AtFlags::empty());
+    kill::point("job-forgotten");
 }
 
 /// The recorded jobs, [`limits::JOBS`] at most, the one used longest ago first. What is damaged is
@@ -215,12 +219,6 @@ pub(super) fn discard(state: &State, content: &ContentId) -> bool {
         Ok(())
     };
     matches!(discard(), Ok(()) | Err(Errno::NOENT))
-}
-
-/// Bytes that a user may still write to the disk of `.enjambre/`; none where the system does not say.
-pub(super) fn room(state: &State) -> Option<u64> {
-    let disk = fstatvfs(&state.private.partial).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustix::{
     io::Result,
 };
 
-use super::{held, index::Index, private};
+use super::{held, index::Index, kill, private};
 use crate::{
     content::{ContentId, PieceList, Pieces},
     limits::PIECES,
@@ -60,6 +60,7 @@ impl Lists {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&folder, NEW, flags, Mode::RUSR | Mode::WUSR)?);
         file.write_all(&bytes)?;
+        kill::point("list-written");
         Ok(renameat(&folder, NEW, &folder, &name)?)
     }
 

@@ -12,6 +12,8 @@
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
 //! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
+//! | `kill` | where tests kill a peer; empty in what is built for use |
+//! | `space` | what may be written of the disk, and what is kept free |
 //! | `jobs` | what is to be downloaded, on disk, and what is left of downloads |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
@@ -26,12 +28,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{content::ContentId, name::SharePath};
+use crate::{content::ContentId, name::SharePath, size::KeepFree};
 
 mod hash;
 mod index;
 mod inotify;
 mod jobs;
+mod kill;
 mod lists;
 mod open;
 mod partial;
@@ -40,6 +43,7 @@ mod publish;
 mod queue;
 mod rest;
 mod saved;
+mod space;
 mod stage;
 mod state;
 #[cfg(test)]
@@ -52,6 +56,7 @@ pub use jobs::{JobRecord, Leftover};
 pub use partial::Partial;
 #[cfg(any(test, fuzzing))]
 pub(crate) use saved::oracle;
+pub use space::NoRoom;
 pub use stage::{PublishError, Published, Staged, Staging};
 
 use open::Stamp;
@@ -119,12 +124,13 @@ pub struct Hashing {
 impl Share {
     /// Opens `folder` for the peer described by `holder` (say `peer_1 on port 5000, process 77`; others
     /// who want the folder are told), takes its lock, makes `.enjambre/` with an identity in it where
-    /// there is none, and reads the saved index. Removes what earlier uploads left.
+    /// there is none, and reads the saved index. Removes what earlier uploads left. Uploads and downloads
+    /// leave free what `keep_free` says.
     ///
     /// # Errors
     /// A sentence saying what is wrong with the folder and what to do.
-    pub fn open(folder: &Path, holder: &str) -> Result<Self, String> {
-        let state = Arc::new(State::open(folder, holder)?);
+    pub fn open(folder: &Path, holder: &str, keep_free: KeepFree) -> Result<Self, String> {
+        let state = Arc::new(State::open(folder, holder, keep_free)?);
         Ok(Self(Arc::new(Handle { state, threads: Mutex::default() })))
     }
 
@@ -287,9 +293,19 @@ impl Share {
         jobs::discard(&self.0.state, content)
     }
 
-    /// Bytes that may still be written to the share's disk, as far as the system says (a quota it does not).
+    /// Bytes that may still be written to the share's disk beside what is kept free, as far as the system says
+    /// (a quota it does not).
     pub fn room(&self) -> Option<u64> {
-        jobs::room(&self.0.state)
+        space::room(&self.0.state)
+    }
+
+    /// To be asked before bytes come. They are not set aside: a stranger could announce many and send none. So
+    /// each write looks again.
+    ///
+    /// # Errors
+    /// [`NoRoom`], of kind [`io::ErrorKind::StorageFull`], unless there is room for so many.
+    pub fn need(&self, bytes: u64) -> io::Result<()> {
+        space::need(&self.0.state, bytes)
     }
 
     /// Gives a staged file its name: folders on the way are made, the name appears whole or not at

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Entry, Staged, held, stage::told, state::State, writeback::WriteBack};
+use super::{Entry, Staged, held, kill, space, stage::told, state::State, writeback::WriteBack};
 use crate::content::{ContentId, PieceList};
 
 /// A download's file; it stays when it is dropped, for the download to go on later.
@@ -66,9 +66,11 @@ impl Partial {
     /// # Errors
     /// The system's; a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        space::need(&self.state, bytes.len() as u64)?;
         self.file
             .write_all_at(bytes, offset)
             .map_err(|error| told("cannot write the download", Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        kill::point("download-written");
         held(&self.write_back).wrote(&self.file, offset..offset + bytes.len() as u64);
         Ok(())
     }
@@ -115,7 +117,9 @@ impl Partial {
     /// When the bytes cannot be brought to disk.
     pub fn into_staged(self, entry: Entry, pieces: &PieceList) -> io::Result<Staged> {
         ftruncate(&self.file, entry.size)
+            .inspect(|()| kill::point("download-cut"))
             .and_then(|()| fsync(&self.file))
+            .inspect(|()| kill::point("download-synced"))
             .and_then(|()| Staged::of_partial(self.state, self.file, self.name, entry.content, pieces.clone()))
             .map_err(|error| told("cannot bring the download to disk", error))
     }

@@ -18,7 +18,10 @@ use rustix::{
     rand::{GetRandomFlags, getrandom},
 };
 
-use super::open::{FOLDER, Root};
+use super::{
+    kill,
+    open::{FOLDER, Root},
+};
 
 /// The name of the private folder; hidden, so that no path of the share leads into it.
 pub(super) const NAME: &str = ".enjambre";
@@ -157,6 +160,7 @@ fn identity(folder: &OwnedFd) -> Result<std::result::Result<[u8; 32], usize>> {
             let mut file = File::from(openat(folder, "identity.new", flags, Mode::RUSR | Mode::WUSR)?);
             file.write_all(&bytes).map_err(errno)?;
             fsync(&file)?;
+            kill::point("identity-written");
             renameat(folder, "identity.new", folder, "identity")?;
             fsync(folder)?;
             Ok(Ok(bytes))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, sync::Mutex, thread};
 use rustix::fs::{fstat, fsync};
 
 use super::{
-    STACK, held,
+    STACK, held, kill,
     stage::{Named, PublishError, Published, Staged, Staging, told},
     state::State,
 };
@@ -45,6 +45,7 @@ pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Res
     let (went, is_certain) = state.while_publishing(marks, || {
         let named: Vec<_> = files.iter().map(|(staged, path)| staged.take_name(path)).collect();
         let went = synced(named, &files);
+        kill::point("name-synced");
         let is_new = files.iter().zip(&went).filter(|(_, went)| matches!(went, Ok(Published::New)));
         let records: Vec<_> = is_new
             .map(|((staged, path), _)| {
@@ -53,6 +54,7 @@ pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Res
             })
             .collect();
         let is_certain = state.record(&records);
+        kill::point("recorded");
         (went, is_certain)
     });
     let mut is_certain = is_certain.into_iter();

@@ -22,6 +22,7 @@ use rustix::{
 use super::{
     held,
     index::{Index, Record},
+    kill,
     open::Stamp,
 };
 use crate::{content::ContentId, limits, name::SharePath};
@@ -200,7 +201,9 @@ impl Saved {
         };
         write().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         fsync(&file)?;
+        kill::point("index-written");
         renameat(&private, "index.new", &private, "index")?;
+        kill::point("index-named");
         *log = Log { file, lines, is_torn: false };
         Ok(())
     }

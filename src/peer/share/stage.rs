@@ -21,7 +21,9 @@ use super::{
     Entry,
     hash::{Hashed, hash_now},
     index::Record,
+    kill,
     open::{Stamp, is_file},
+    space,
     state::State,
     writeback::WriteBack,
 };
@@ -73,6 +75,7 @@ impl Staging {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&state.private.tmp, &name, flags, Mode::from_raw_mode(0o666))
             .map_err(|error| told("cannot begin a new file", error))?;
+        kill::point("upload-begun");
         let nameless = Nameless { state: state.clone(), name, is_partial: false, stays: false };
         Ok(Self { file: file.into(), hasher: PieceHasher::default(), write_back: WriteBack::default(), nameless })
     }
@@ -89,6 +92,7 @@ impl Staging {
     pub fn finish(self) -> io::Result<Staged> {
         let stamp = fsync(&self.file).and_then(|()| Stamp::read(&self.file));
         let stamp = stamp.map_err(|error| told("cannot bring the file to disk", error))?;
+        kill::point("upload-synced");
         let (content, list) = self.hasher.finish();
         // Closed: a form has many of these, and descriptors are few.
         Ok(Staged { entry: Entry { content, size: stamp.size }, list, stamp, nameless: self.nameless, _lock: None })
@@ -97,10 +101,12 @@ impl Staging {
 
 impl Write for Staging {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        space::need(&self.nameless.state, bytes.len() as u64)?;
         let written = self.file.write(bytes).map_err(|error| match Errno::from_io_error(&error) {
             Some(error) if error != Errno::INTR => told("cannot write the file", error),
             _ => error,
         })?;
+        kill::point("upload-written");
         let start = self.hasher.size();
         self.hasher.update(&bytes[..written]);
         self.write_back.wrote(&self.file, start..self.hasher.size());
@@ -172,7 +178,10 @@ impl Staged {
                 made => made.map_err(failed)?,
             };
             match name(self.nameless.folder(), &self.nameless.name, &folder, path.file_name()) {
-                Ok(()) => return Ok(Named::New(folder)),
+                Ok(()) => {
+                    kill::point("named");
+                    return Ok(Named::New(folder));
+                }
                 Err(Errno::EXIST) => {
                     if self.compare(state, &folder, path)? {
                         return Ok(Named::Same);

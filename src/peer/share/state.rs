@@ -30,6 +30,7 @@ use super::{
 use crate::{
     content::{ContentId, PieceList},
     name::SharePath,
+    size::KeepFree,
 };
 
 /// Things warned of once, each; beyond them one last line says that there are more.
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) path: PathBuf,
     pub(super) root: Root,
     pub(super) private: Private,
+    pub(super) keep_free: KeepFree,
     index: Mutex<Index>,
     saved: Saved,
     lists: Lists,
@@ -72,7 +74,7 @@ struct Watcher {
 }
 
 impl State {
-    pub(super) fn open(folder: &Path, holder: &str) -> Result<Self, String> {
+    pub(super) fn open(folder: &Path, holder: &str, keep_free: KeepFree) -> Result<Self, String> {
         let shown = folder.display();
         let root = Root::open(folder).map_err(|error| match error {
             io::Errno::NOENT => format!("folder {shown} does not exist: make it, or name another"),
@@ -90,6 +92,7 @@ impl State {
             path: folder.to_owned(),
             root,
             private,
+            keep_free,
             index: Mutex::new(index),
             saved,
             lists,

@@ -66,9 +66,10 @@ impl Getter {
                 .map(|source| (source.peer, "claims that it is empty".into()))
                 .collect()));
         }
-        let here = held.len() as u64 * pieces.length();
+        let here = (held.len() as u64 * pieces.length()).min(size);
+        watch.progress(here, size);
+        self.share.need(size - here)?;
         let crew = Crew::new(self, *id, pieces, list, file, running, &held);
-        watch.progress(here.min(size), size);
         crew.add(sources);
         scout.go(&crew)?;
         // How often the scout had come back when the last source was gone.

@@ -15,7 +15,7 @@ use crate::{
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
-        share::{Entry, Partial, PublishError, Share, SharedFile, Staged},
+        share::{Entry, NoRoom, Partial, PublishError, Share, SharedFile, Staged},
     },
 };
 
@@ -112,6 +112,11 @@ impl GetError {
         matches!(self, Self::Disk(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 
+    /// Whether it needs more bytes than the disk has room for.
+    pub fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Disk(error) if NoRoom::is_cause_of(error))
+    }
+
     /// Whether the same may succeed later, with nobody doing anything here.
     pub fn may_pass(&self) -> bool {
         match self {
@@ -172,7 +177,7 @@ impl Getter {
     /// When it cannot be had or cannot be kept. What was received stays for the next time.
     pub fn get(&self, id: &ContentId, path: &SharePath, watch: &dyn Watch) -> Result<Report, GetError> {
         let began = Instant::now();
-        if let Some((from, staged)) = self.copy(id) {
+        if let Some((from, staged)) = self.copy(id)? {
             let report = Report {
                 size: staged.entry().size,
                 sources: Vec::new(),
@@ -206,6 +211,8 @@ impl Getter {
     fn fetch(&self, id: &ContentId, watch: &dyn Watch) -> Result<(Arc<Crew>, Partial, u64), GetError> {
         let mut file = Some(self.share.partial(id)?);
         let mut failures = Vec::new();
+        // A size that is claimed may be a lie: want of room for it must not keep one out for which there is.
+        let mut no_room = None;
         for round in 0..limits::FETCH_ROUNDS {
             if round > 0 {
                 thread::sleep(limits::FETCH_PAUSE);
@@ -228,13 +235,18 @@ impl Getter {
                     Some(file) => file,
                     None => self.share.partial(id)?,
                 };
-                match self.fetch_as(id, size, whole, now, watch)? {
-                    Ok(done) => return Ok(done),
-                    Err(failed) => {
+                match self.fetch_as(id, size, whole, now, watch) {
+                    Err(error) if error.is_want_of_room() => no_room = Some(error),
+                    Err(error) => return Err(error),
+                    Ok(Ok(done)) => return Ok(done),
+                    Ok(Err(failed)) => {
                         failures.retain(|(peer, _)| !failed.iter().any(|(other, _)| other == peer));
                         failures.extend(failed);
                     }
                 }
+            }
+            if let Some(error) = no_room.take().filter(|_| failures.is_empty()) {
+                return Err(error);
             }
         }
         Err(if failures.is_empty() { GetError::NoSource } else { GetError::Sources(failures) })
@@ -249,18 +261,26 @@ impl Getter {
     }
 
     /// A copy of an own file with this content; none where there is no such file, or none any more.
-    fn copy(&self, id: &ContentId) -> Option<(SharePath, Staged)> {
-        let (path, _) = self.share.path_of(id)?;
-        let SharedFile { mut file, .. } = self.share.read(&path)?;
-        let mut staging = self.share.stage().ok()?;
+    fn copy(&self, id: &ContentId) -> Result<Option<(SharePath, Staged)>, GetError> {
+        let Some((path, entry)) = self.share.path_of(id) else { return Ok(None) };
+        self.share.need(entry.size)?;
+        match self.stage_copy(&path).map_err(GetError::Disk) {
+            Ok(Some(staged)) if staged.entry().content == *id => Ok(Some((path, staged))),
+            Err(error) if error.is_full_disk() => Err(error),
+            // It changes just now, or cannot be read: others may have it.
+            _ => Ok(None),
+        }
+    }
+
+    fn stage_copy(&self, path: &SharePath) -> io::Result<Option<Staged>> {
+        let Some(SharedFile { mut file, .. }) = self.share.read(path) else { return Ok(None) };
+        let mut staging = self.share.stage()?;
         let mut block = vec![0; limits::FETCH_BLOCK_BYTES];
         loop {
-            match io::Read::read(&mut file, &mut block).ok()? {
-                0 => break,
-                read => io::Write::write_all(&mut staging, &block[..read]).ok()?,
+            match io::Read::read(&mut file, &mut block)? {
+                0 => return staging.finish().map(Some),
+                read => io::Write::write_all(&mut staging, &block[..read])?,
             }
         }
-        let staged = staging.finish().ok()?;
-        (staged.entry().content == *id).then_some((path, staged))
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         link::{LinkError, Source},
         share::{Lookup, Share},
     },
+    size::KeepFree,
 };
 
 /// Eight pieces, the last one short.
@@ -231,7 +232,7 @@ impl Home {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("enjambre-liars-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let share = Share::open(&folder, "a test").unwrap();
+        let share = Share::open(&folder, "a test", KeepFree::default()).unwrap();
         share.start().unwrap();
         Self { folder, share }
     }

@@ -41,7 +41,7 @@ impl Temp {
     }
 
     fn open(&self) -> Share {
-        Share::open(&self.0, "peer_1 on port 5000, process 77").unwrap()
+        Share::open(&self.0, "peer_1 on port 5000, process 77", KeepFree::default()).unwrap()
     }
 
     /// Open, with its threads, after the first scan.
@@ -118,12 +118,12 @@ fn files_in(folder: &Path) -> usize {
 fn a_folder_in_use_names_its_holder_and_is_free_again_afterwards() {
     let temp = Temp::new();
     let share = temp.open();
-    let error = Share::open(&temp.0, "peer_2").err().unwrap();
+    let error = Share::open(&temp.0, "peer_2", KeepFree::default()).err().unwrap();
     let start = format!("folder {} is in use by peer_1 on port 5000, process 77: ", temp.0.display());
     assert!(error.starts_with(&start), "{error}");
     let clone = share.clone();
     drop(share);
-    assert!(Share::open(&temp.0, "peer_2").is_err());
+    assert!(Share::open(&temp.0, "peer_2", KeepFree::default()).is_err());
     drop(clone);
     temp.open();
 }
@@ -133,17 +133,17 @@ fn a_folder_that_cannot_be_shared_is_a_sentence_and_not_touched() {
     let temp = Temp::new();
     temp.write("file", "x");
     for (name, words) in [("none", "does not exist"), ("file", "is not a folder")] {
-        let error = Share::open(&temp.join(name), "p").err().unwrap();
+        let error = Share::open(&temp.join(name), "p", KeepFree::default()).err().unwrap();
         assert!(error.contains(words), "{error}");
     }
     let elsewhere = Temp::new();
     symlink(&elsewhere.0, temp.join(".enjambre")).unwrap();
-    let error = Share::open(&temp.0, "p").err().unwrap();
+    let error = Share::open(&temp.0, "p", KeepFree::default()).err().unwrap();
     assert!(error.contains(".enjambre is not a folder"), "{error}");
     assert_eq!(files_in(&elsewhere.0), 0);
     fs::remove_file(temp.join(".enjambre")).unwrap();
     temp.write(".enjambre", "x");
-    assert!(Share::open(&temp.0, "p").err().unwrap().contains("is not a folder"));
+    assert!(Share::open(&temp.0, "p", KeepFree::default()).err().unwrap().contains("is not a folder"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_identity_is_secret_and_stays() {
     let mode = |name: &str| fs::metadata(temp.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(".enjambre"), mode(".enjambre/identity")), (0o700, 0o600));
     temp.write(".enjambre/identity", "short");
-    let error = Share::open(&temp.0, "p").err().unwrap();
+    let error = Share::open(&temp.0, "p", KeepFree::default()).err().unwrap();
     assert!(error.contains("5 bytes where 32 belong"), "{error}");
 }
 

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
+use crate::size::KeepFree;
 
 #[test]
 fn a_restart_hashes_nothing_that_has_not_changed() {
@@ -85,7 +86,7 @@ fn a_newer_format_is_refused_and_not_touched() {
     drop(temp.open());
     let newer = "enjambre index 2\nsomething else\n";
     temp.write(".enjambre/index", newer);
-    let error = Share::open(&temp.0, "p").err().unwrap();
+    let error = Share::open(&temp.0, "p", KeepFree::default()).err().unwrap();
     assert!(error.contains("format 2") && error.contains("newer peer"), "{error}");
     assert_eq!(fs::read_to_string(temp.join(".enjambre/index")).unwrap(), newer);
 }

@@ -161,7 +161,7 @@ impl Jobs {
         job.ask();
         job.handles += 1;
         if let Phase::Paused(_) = job.phase {
-            say(paused(path));
+            say(paused(path, None));
         }
         let failures = job.failures;
         self.0.due.notify_all();
@@ -295,6 +295,9 @@ impl Drop for Handle {
     }
 }
 
-fn paused(path: &SharePath) -> String {
-    format!("{path} paused: the disk is full, it goes on when there is room")
+fn paused(path: &SharePath, error: Option<&GetError>) -> String {
+    match error.filter(|error| error.is_want_of_room()) {
+        Some(error) => format!("{path} paused: {error}; it goes on when there is room"),
+        None => format!("{path} paused: the disk is full, it goes on when there is room"),
+    }
 }

@@ -84,7 +84,7 @@ impl Jobs {
                     }
                     Fate::Paused { is_news } => {
                         if is_news {
-                            say(paused(&path));
+                            say(paused(&path, Some(&error)));
                         }
                     }
                     Fate::End => {
