@@ -530,6 +530,9 @@ pub const SOURCE_FAILURES: u32 = 4;
 pub const NEIGHBOURS_PAUSE: std::ops::Range<Duration> = Duration::from_millis(150)..Duration::from_secs(2);
 /// A download without any source is given up when so many further questions for some were in vain.
 pub const SCOUTS_ALONE: u32 = 2;
+/// How long a download waits for others that download it too, when none of them has what is missing and nobody is known
+/// to hold everything: those who bring a piece from elsewhere have done so by then, or said where it is.
+pub const STARVED_TIME: Duration = SOURCE_STALL_TIME;
 /// Those who have nothing coming may bring a piece into their zone when they have waited so long for each one
 /// who stands before them.
 pub const ZONE_TURN: Duration = Duration::from_secs(1);

@@ -7,14 +7,9 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    io::{BufRead, BufReader, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     thread,
-    time::Duration,
 };
 
 use enjambre::proto::{AnnounceRequest, File};
@@ -143,37 +138,6 @@ fn what_stands_in_the_way_of_one_file_holds_no_other_up() {
     );
 }
 
-/// Passes what comes to an address on the peer's port on to the peer, and lets so many bytes of answers through.
-fn gate(near: Ipv4Addr, far: SocketAddr, allowance: Arc<AtomicUsize>) {
-    let listener = TcpListener::bind((near, far.port())).unwrap();
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let client = client.unwrap();
-            let Ok(server) = TcpStream::connect(far) else { continue };
-            let (mut requests, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut requests, &mut to_server));
-            let allowance = Arc::clone(&allowance);
-            thread::spawn(move || pass(server, client, &allowance));
-        }
-    });
-}
-
-fn pass(mut server: TcpStream, mut client: TcpStream, allowance: &AtomicUsize) {
-    let mut block = [0; 1024];
-    while let Ok(read @ 1..) = server.read(&mut block) {
-        while allowance.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(read)).is_err() {
-            if server.peek(&mut [0]).is_ok_and(|read| read == 0) {
-                break;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        if client.write_all(&block[..read]).is_err() {
-            break;
-        }
-    }
-    let _ = client.shutdown(std::net::Shutdown::Both);
-}
-
 #[test]
 fn a_source_that_dies_in_the_middle_is_left_for_another_and_without_one_all_ends_soon() {
     // Less than a page: what a dead peer alone had is no match of a later one.
@@ -184,8 +148,8 @@ fn a_source_that_dies_in_the_middle_is_left_for_another_and_without_one_all_ends
     many(&other_folder, 0..COUNT / 2);
     let near = Ipv4Addr::new(127, 0, 0, 3);
     let mut seed = peer("seed", seed_folder.path(), tracker.address, &["--advertise", &near.to_string()]);
-    let allowance = Arc::new(AtomicUsize::new(200 << 10));
-    gate(near, seed.address, Arc::clone(&allowance));
+    let gate = Proxy::start_at((near, seed.address.port()).into(), seed.address);
+    gate.allow(200 << 10);
     let _other = peer("other", other_folder.path(), tracker.address, &[]);
     let mut getter = peer("getter", folder.path(), tracker.address, &[]);
     getter.joined();
@@ -196,7 +160,7 @@ fn a_source_that_dies_in_the_middle_is_left_for_another_and_without_one_all_ends
     getter.send("get 'logs/*'");
     wait_for(PATIENCE, "some files are here", || !here(&folder, COUNT).is_empty());
     // By now the seed has no more bytes to give; it dies with files under way.
-    wait_for(PATIENCE, "the seed's link is full", || allowance.load(Ordering::SeqCst) < 4096);
+    wait_for(PATIENCE, "the seed's link is full", || gate.allowance() < 4096);
     seed.kill();
     let summary = getter.wait_for_line(from, "the get ends", |line| {
         line.text.contains("failed").then(|| line.text.starts_with("fetched ").then(|| line.text.clone())).flatten()
@@ -288,21 +252,21 @@ fn invariant_3_a_peer_killed_amid_many_files_has_whole_ones_only_and_goes_on() {
     many(&seed_folder, 0..COUNT);
     let near = Ipv4Addr::new(127, 0, 0, 4);
     let seed = peer("seed", seed_folder.path(), tracker.address, &["--advertise", &near.to_string()]);
-    let allowance = Arc::new(AtomicUsize::new(0));
-    gate(near, seed.address, Arc::clone(&allowance));
+    let gate = Proxy::start_at((near, seed.address.port()).into(), seed.address);
+    gate.allow(0);
     let mut before = 0;
     for _ in 0..4 {
         let mut victim = peer("getter", folder.path(), tracker.address, &[]);
         victim.joined();
         wait_for_all(&mut victim, 0..COUNT, 1);
         victim.send("get 'logs/*'");
-        allowance.store(300 << 10, Ordering::SeqCst);
+        gate.allow(300 << 10);
         wait_for(PATIENCE, "more files are here", || here(&folder, COUNT).len() > before);
         victim.kill();
         before = here(&folder, COUNT).len();
         assert!(before < COUNT, "it was never killed under way");
     }
-    allowance.store(usize::MAX / 2, Ordering::SeqCst);
+    gate.allow(usize::MAX / 2);
     let mut victim = peer("getter", folder.path(), tracker.address, &[]);
     victim.joined();
     assert_eq!(fs::read_dir(folder.join(".enjambre/tmp")).unwrap().count(), 0, "what was on its way is gone");

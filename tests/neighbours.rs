@@ -4,10 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc,
-    thread,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -122,7 +119,9 @@ fn downloaders_are_given_each_other_until_they_end_and_after_a_restart_again() {
 fn to_begin_and_to_ask_takes_two_round_trips() {
     const ONE_WAY: Duration = Duration::from_millis(200);
     let process = tracker(&[]);
-    let (near, far) = (Peer::join("near", process.address), Peer::join("far", slow(process.address, ONE_WAY)));
+    let slow = Proxy::start(process.address);
+    slow.delay(ONE_WAY);
+    let (near, far) = (Peer::join("near", process.address), Peer::join("far", slow.address));
     assert!(far.link.wait_settled(Instant::now() + PATIENCE));
     let id = ContentId::of(b"some bytes");
     near.link.begin_download(&id, 10);
@@ -136,42 +135,4 @@ fn to_begin_and_to_ask_takes_two_round_trips() {
     assert_eq!(far.neighbours(&id, &[]), ["(near)"]);
     let took = begun.elapsed();
     assert!(took < 4 * ONE_WAY, "then one: {took:?}");
-}
-
-/// A way to an address on which every byte takes so long.
-fn slow(to: SocketAddr, delay: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for near in listener.incoming().map_while(Result::ok) {
-            let far = TcpStream::connect(to).unwrap();
-            for (from, to) in [(&near, &far), (&far, &near)] {
-                let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                to.set_nodelay(true).unwrap();
-                carry(from, to, delay);
-            }
-        }
-    });
-    address
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
-    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
-    thread::spawn(move || {
-        let mut block = [0; 4096];
-        while let Ok(read @ 1..) = from.read(&mut block) {
-            if sender.send((Instant::now() + delay, block[..read].to_vec())).is_err() {
-                break;
-            }
-        }
-    });
-    thread::spawn(move || {
-        for (at, bytes) in receiver {
-            thread::sleep(at.saturating_duration_since(Instant::now()));
-            if to.write_all(&bytes).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-    });
 }

@@ -5,45 +5,11 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use support::*;
-
-/// Passes connections on to `to`, and lets so many bytes of answers through until told of more.
-fn proxy(to: SocketAddr, allowance: Arc<AtomicUsize>) -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let (client, server) = (client.unwrap(), TcpStream::connect(to).unwrap());
-            let (mut requests, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut requests, &mut to_server));
-            let allowance = Arc::clone(&allowance);
-            thread::spawn(move || answers(server, client, &allowance));
-        }
-    });
-    address
-}
-
-fn answers(mut server: TcpStream, mut client: TcpStream, allowance: &AtomicUsize) {
-    let mut block = [0; 1024];
-    while let Ok(read @ 1..) = server.read(&mut block) {
-        while allowance.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(read)).is_err() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if client.write_all(&block[..read]).is_err() {
-            return;
-        }
-    }
-}
 
 #[test]
 fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
@@ -56,17 +22,17 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     // The seed is known to the tracker by the proxy's port only.
     let seed = peer("hidden", seed_folder.path(), "127.0.0.1:1".parse().unwrap(), &[]);
     wait_for(PATIENCE, "the file is shared", || get(seed.address, "/files/f.bin").status == 200);
-    let allowance = Arc::new(AtomicUsize::new(10 * PIECE + PIECE / 2));
-    let proxy = proxy(seed.address, Arc::clone(&allowance));
+    let proxy = Proxy::start(seed.address);
+    proxy.allow(10 * PIECE + PIECE / 2);
     let mut victim = peer("victim", folder.path(), tracker.address, &[]);
     victim.joined();
-    block_on(announce(tracker.address, "seed", proxy.port(), "f.bin", &bytes));
+    block_on(announce(tracker.address, "seed", proxy.address.port(), "f.bin", &bytes));
     victim.send("get f.bin");
 
     let have = |since: usize| get(victim.address, &format!("/content/{id}/have?since={since}"));
     let held = || have(0).header("enjambre-have").map(str::to_owned);
     // Two requests are in flight, so the last bytes let through may be halves of two pieces.
-    let is_used_up = || allowance.load(Ordering::SeqCst) < 1024;
+    let is_used_up = || proxy.allowance() < 1024;
     let numbers = wait_for_some(PATIENCE, "some pieces are here and no more come", || {
         let numbers = have(0).body;
         (is_used_up() && have(numbers.len() / 2).body.is_empty()).then_some(numbers)
@@ -121,7 +87,7 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     // The rest comes, and whoever waits for news has it at once.
     thread::scope(|scope| {
         let waiting = scope.spawn(|| have(count));
-        allowance.store(usize::MAX / 2, Ordering::SeqCst);
+        proxy.allow(usize::MAX / 2);
         let news = waiting.join().unwrap();
         assert!(!news.body.is_empty() || news.header("enjambre-have") == Some("all"), "{news:?}");
     });

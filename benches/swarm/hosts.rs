@@ -8,13 +8,15 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     fs,
-    io::Write as _,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use super::place::{self, Place};
+use super::{
+    place::{self, Place},
+    support::hosts::{self, address, cable, run, run_with, try_to_run},
+};
 
 /// Bytes a second that each host sends at most, and receives at most: 40 Mbit/s.
 pub(crate) const RATE: u64 = 5_000_000;
@@ -105,21 +107,14 @@ impl<'a> Hosts<'a> {
         const ENTER: &str = "exec 3>&2 2>/dev/null; echo cubic >/proc/sys/net/ipv4/tcp_congestion_control; \
             echo -10 >/proc/self/autogroup; exec 2>&3 3>&-; exec \"$@\"";
         let mut outer = match self.place {
-            Place::Namespaces => {
-                let mut outer = Command::new("nsenter");
-                outer.arg(format!("--net=/run/netns/{}", name(host)));
-                outer.args(["setsid", "sh", "-c", ENTER, "sh"]).arg(command.get_program());
+            Place::Namespaces => hosts::enter(&name(host), &["setsid", "sh", "-c", ENTER, "sh"], command),
+            Place::Loopback => {
+                let mut outer = Command::new(command.get_program());
+                hosts::hand_over(&mut outer, command);
                 outer
             }
-            Place::Loopback => Command::new(command.get_program()),
         };
-        outer.args(command.get_args()).current_dir(self.folder(host));
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => outer.env(name, value),
-                None => outer.env_remove(name),
-            };
-        }
+        outer.current_dir(self.folder(host));
         outer
     }
 
@@ -146,9 +141,8 @@ impl<'a> Hosts<'a> {
     }
 
     fn connect(&self) {
-        let mut ip = String::new();
+        let mut ip = hosts::bridge_lines();
         let mut tc = String::new();
-        let _ = writeln!(ip, "addr replace 10.77.255.254/16 dev br0\nlink set br0 up\nlink set lo up");
         for zone in 0..self.zones() {
             let (bridge, border) = (bridge(Some(zone)), border(zone));
             let _ = writeln!(ip, "link add {bridge} type bridge forward_delay 0\nlink set {bridge} up");
@@ -156,15 +150,10 @@ impl<'a> Hosts<'a> {
             let _ = writeln!(ip, "link set core-{zone} master br0 up\nlink set {border} master {bridge} up");
         }
         for host in 0..self.count {
-            let (name, cable, mac) = (name(host), cable(host), mac(host));
+            let cable = cable(host);
             // The tracker is in no zone: it is beside what is counted.
             let bridge = bridge(self.zone(host).filter(|_| host != TRACKER));
-            let _ = writeln!(ip, "netns add {name}");
-            let _ = writeln!(
-                ip,
-                "link add {cable} mtu 1500 type veth peer name eth0 address {mac} mtu 1500 netns {name}\n\
-                 link set {cable} master {bridge} up"
-            );
+            ip += &hosts::host_lines(host, &name(host), &bridge);
             let _ = writeln!(tc, "qdisc add dev {cable} root {}", shaper());
             if self.wires.lost > 0 {
                 let _ = writeln!(ip, "link set {cable} gso_max_segs 1");
@@ -179,13 +168,7 @@ impl<'a> Hosts<'a> {
 
     fn set_up(&self, host: usize) {
         let name = name(host);
-        let mut ip = format!("addr add {}/16 dev eth0\nlink set eth0 addrgenmode none\n", address(host));
-        ip += "link set eth0 up\nlink set lo up\n";
-        // The table of addresses that are asked for is one for all namespaces, and full at 1,024: among
-        // 32 hosts some connections would wait for it. Fixed ones do not count.
-        for other in (0..self.count).filter(|&other| other != host) {
-            let _ = writeln!(ip, "neigh replace {} lladdr {} dev eth0 nud permanent", address(other), mac(other));
-        }
+        let mut ip = hosts::inner_lines(host, self.count);
         if self.wires.lost > 0 {
             // Otherwise the kernel hands on bundles of up to 64 KiB, and whole bundles would be lost.
             ip += "link set eth0 gso_max_segs 1\n";
@@ -195,8 +178,8 @@ impl<'a> Hosts<'a> {
         if self.wires.lost > 0 {
             let rules = format!(
                 "add table inet loss; add chain inet loss arriving {{ type filter hook input priority 0; }}; \
-                 add rule inet loss arriving iifname eth0 numgen random mod 1000000 < {} drop",
-                self.wires.lost
+                 add rule inet loss arriving {}",
+                hosts::loss(self.wires.lost)
             );
             run("nsenter", &[&format!("--net=/run/netns/{name}"), "nft", &rules]);
         }
@@ -229,19 +212,6 @@ pub(crate) fn name(host: usize) -> String {
     }
 }
 
-fn address(host: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 0, u8::try_from(host + 1).expect("fewer than 250 hosts"))
-}
-
-fn mac(host: usize) -> String {
-    format!("02:4d:00:00:00:{host:02x}")
-}
-
-/// The bridge's end of a host's cable.
-fn cable(host: usize) -> String {
-    format!("cable-{host}")
-}
-
 fn bridge(zone: Option<usize>) -> String {
     zone.map_or("br0".to_owned(), |zone| format!("zone-{zone}"))
 }
@@ -264,25 +234,4 @@ fn cables() -> HashMap<String, Traffic> {
         Some((name.trim().to_owned(), Traffic { received: *counters.first()?, sent: *counters.get(8)? }))
     };
     table.lines().filter_map(line).collect()
-}
-
-/// Runs a short command to its end, and panics with its words when it fails.
-pub(crate) fn run(program: &str, arguments: &[&str]) {
-    run_with(program, arguments, "");
-}
-
-/// The same with an input; gives what it printed.
-pub(crate) fn run_with(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Vec<u8> {
-    try_to_run(program, arguments, input).unwrap_or_else(|why| panic!("{program} {}: {why}", arguments.join(" ")))
-}
-
-fn try_to_run(program: &str, arguments: &[&str], input: impl AsRef<[u8]>) -> Result<Vec<u8>, String> {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| error.to_string())?;
-    // What does not read all of its input says why.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_ref()));
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(output.stdout) } else { Err(said) }
 }

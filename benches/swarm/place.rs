@@ -14,21 +14,16 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process, nice, setsid};
+use rustix::process::{Pid, Signal, kill_process, setsid};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use super::hosts::run;
+use super::support::hosts::run;
 
 /// The first argument of the inner program.
-const INSIDE: &str = "--inside";
-/// What the inner program does first; also tried beforehand, to see whether it can be done at all.
-/// `ip netns` wants a folder in /run, where the hosts' files go too.
-const SETUP: &str = "mount -t tmpfs -o size=90% swarm /run && mkdir /run/netns && \
-    ip link add br0 type bridge forward_delay 0 && tc qdisc add dev br0 root tbf rate 1mbit burst 10k latency 50ms && \
-    tc qdisc del dev br0 root && setsid --version >/dev/null && nsenter --version >/dev/null";
+pub(crate) const INSIDE: &str = "--inside";
 /// The folder of the hosts' files inside.
 const FILES: &str = "/run/hosts";
 /// What the folders of runs on loopback are called; the number of the process follows.
@@ -44,16 +39,17 @@ pub(crate) enum Place {
     Loopback,
 }
 
-/// Either a place to measure in, or the exit code of the program that has done so inside.
-pub(crate) fn enter(arguments: &[String]) -> Result<Place, ExitCode> {
+/// Either a place to measure in, or the exit code of the program that has done so inside. `setup` is what the inner
+/// program runs first, in a shell; also tried beforehand, to see whether it can be done at all.
+pub(crate) fn enter(arguments: &[String], setup: &str) -> Result<Place, ExitCode> {
     if arguments.first().is_some_and(|first| first == INSIDE) {
-        settle();
+        settle(setup);
         return Ok(Place::Namespaces);
     }
-    let mut inside = match way_in() {
+    let mut inside = match way_in(setup) {
         Ok(inside) => inside,
         Err(why) => {
-            println!("no namespaces here ({why}): on loopback with limits of the peers' own, and less is measured");
+            println!("no namespaces here ({why}): on loopback, and less is measured");
             stop_on_signals();
             remove_what_was_left();
             return Ok(Place::Loopback);
@@ -91,7 +87,7 @@ fn below() -> &'static Path {
 
 /// What starts a command in namespaces of its own, or why nothing does. Who may not make them otherwise
 /// may in a user namespace; the machine's priorities are out of reach there.
-fn way_in() -> Result<Command, String> {
+fn way_in(setup: &str) -> Result<Command, String> {
     let plain: &[&str] = &["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let unshare = |more: &[&str]| {
         let mut command = Command::new("unshare");
@@ -100,7 +96,7 @@ fn way_in() -> Result<Command, String> {
     };
     let mut why = String::new();
     for more in [&[][..], &["--user", "--map-root-user"]] {
-        let tried = unshare(more).args(["sh", "-c", SETUP]).stdin(Stdio::null()).output();
+        let tried = unshare(more).args(["sh", "-c", setup]).stdin(Stdio::null()).output();
         let tried = tried.map_err(|error| format!("unshare of util-linux: {error}"))?;
         if tried.status.success() {
             return Ok(unshare(more));
@@ -113,7 +109,7 @@ fn way_in() -> Result<Command, String> {
 }
 
 /// Makes the inner program's surroundings its own.
-fn settle() {
+fn settle(setup: &str) {
     // Ctrl-C goes to a terminal's session; the outer program is the one to hear it.
     let _ = setsid();
     thread::spawn(|| {
@@ -121,10 +117,7 @@ fn settle() {
         // This is the first process of its namespace: none of the others outlives it.
         process::exit(130);
     });
-    run("sh", &["-c", SETUP]);
-    // Other programs on this machine shall not slow down what is measured, where that is allowed.
-    let _ = nice(-10);
-    let _ = fs::write("/proc/self/autogroup", "-10");
+    run("sh", &["-c", setup]);
     let _ = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
     let _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
 }

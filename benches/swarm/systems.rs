@@ -10,8 +10,11 @@ use std::{
 };
 
 use super::{
-    hosts::{self, Hosts, RATE, SEED, TRACKER, run, run_with},
-    support::*,
+    hosts::{self, Hosts, RATE, SEED, TRACKER},
+    support::{
+        hosts::{run, run_with},
+        *,
+    },
 };
 
 /// The file that everybody wants.

@@ -9,7 +9,7 @@ use std::{
 
 use enjambre::{
     limits,
-    proto::{AnnounceRequest, File, JoinRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient},
+    proto::{self, AnnounceRequest, File, JoinRequest, RenewRequest, SearchRequest, tracker_client::TrackerClient},
 };
 use tonic::{
     Code, Status,
@@ -35,17 +35,22 @@ pub fn file(path: &str) -> File {
 }
 
 /// Everything that a tracker finds for a pattern: all pages.
-pub async fn find_all(client: &mut TrackerClient<Channel>, text: &str) -> Result<Vec<String>, Status> {
-    let mut paths = Vec::new();
+pub async fn find_rows(client: &mut TrackerClient<Channel>, text: &str) -> Result<Vec<proto::Found>, Status> {
+    let mut rows = Vec::new();
     let mut request = SearchRequest { text: text.to_owned(), ..SearchRequest::default() };
     loop {
         let reply = client.search(request.clone()).await?.into_inner();
-        paths.extend(reply.found.into_iter().map(|found| found.path));
+        rows.extend(reply.found);
         if reply.cursor.is_empty() {
-            return Ok(paths);
+            return Ok(rows);
         }
         request.cursor = reply.cursor;
     }
+}
+
+/// The paths of everything that a tracker finds for a pattern.
+pub async fn find_all(client: &mut TrackerClient<Channel>, text: &str) -> Result<Vec<String>, Status> {
+    Ok(find_rows(client, text).await?.into_iter().map(|row| row.path).collect())
 }
 
 /// What a fleet is told to be like.

@@ -43,13 +43,16 @@ use rustix::{
 mod etcd;
 mod fleet;
 mod grpc;
+pub mod hosts;
 mod http;
 mod http2;
+mod proxy;
 pub use etcd::*;
 pub use fleet::*;
 pub use grpc::*;
 pub use http::*;
 pub use http2::*;
+pub use proxy::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so
 /// it is long enough for a busy machine.
@@ -399,6 +402,11 @@ impl Process {
         self.output.said.lock().expect("no reader panics").lines.clone()
     }
 
+    /// How many lines there are so far.
+    pub fn line_count(&self) -> usize {
+        self.output.said.lock().expect("no reader panics").lines.len()
+    }
+
     /// Waits for a line, from the `from`-th on, that `pick` makes something of. Panics when there
     /// is none within [`PATIENCE`], or none can come because the output has ended.
     #[track_caller]
@@ -413,21 +421,34 @@ impl Process {
         deadline: Duration,
         from: usize,
         what: &str,
-        mut pick: impl FnMut(&Line) -> Option<T>,
+        pick: impl FnMut(&Line) -> Option<T>,
     ) -> T {
+        self.try_wait_for_line(deadline, from, pick).unwrap_or_else(|why| panic!("{}: {what}: {why}", self.name))
+    }
+
+    /// As [`Process::wait_long_for_line`], for a line that may not come: then why not.
+    ///
+    /// # Errors
+    /// When the output has ended, or the line did not come in time.
+    pub fn try_wait_for_line<T>(
+        &self,
+        deadline: Duration,
+        from: usize,
+        mut pick: impl FnMut(&Line) -> Option<T>,
+    ) -> Result<T, &'static str> {
         let end = Instant::now() + deadline;
         let mut next = from;
         let mut said = self.output.said.lock().expect("no reader panics");
         loop {
             if let Some(picked) = said.lines.iter().skip(next).find_map(&mut pick) {
-                return picked;
+                return Ok(picked);
             }
             next = said.lines.len().max(from);
             let left = end.saturating_duration_since(Instant::now());
-            if said.ended || left.is_zero() {
-                let why = if said.ended { "its output has ended" } else { "not in time" };
-                drop(said); // A panic must not poison what printing the output needs.
-                panic!("{}: {what}: {why}", self.name);
+            if said.ended {
+                return Err("its output has ended");
+            } else if left.is_zero() {
+                return Err("not in time");
             }
             said = self.output.arrived.wait_timeout(said, left).expect("no reader panics").0;
         }
@@ -471,7 +492,7 @@ impl Process {
     /// The price is that `leave` afterwards exits with 1; [`run`] is for tests of exit codes.
     #[track_caller]
     pub fn ask(&mut self, line: &str) -> Answer {
-        let from = self.lines().len();
+        let from = self.line_count();
         self.asked += 1;
         let mark = format!("end-of-answer-{}", self.asked);
         self.send(&format!("{line}\n{mark}"));
@@ -580,7 +601,7 @@ impl Drop for Process {
 }
 
 /// A number from a `status` file of `/proc`; none for a thread that has ended.
-fn status_field(path: &str, name: &str) -> Option<f64> {
+pub fn status_field(path: &str, name: &str) -> Option<f64> {
     let status = fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()

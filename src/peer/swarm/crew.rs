@@ -67,6 +67,17 @@ struct Known {
     was_of_use: bool,
     /// What it did last, when it failed.
     failure: Option<String>,
+    /// It was no use to ask it, and will be none: it lied, or hung and had brought nothing.
+    is_hopeless: bool,
+}
+
+/// A source that failed.
+pub(super) struct Failed {
+    pub(super) peer: PeerId,
+    /// How: the end of a sentence that begins with its name.
+    pub(super) what: String,
+    /// It is not to be asked for this content again: it lied, or hung and had brought nothing.
+    pub(super) is_hopeless: bool,
 }
 
 /// How far a download has come.
@@ -76,6 +87,8 @@ pub(super) struct Progress {
     pub(super) broken: Option<io::Error>,
     /// Sources that are not let go.
     pub(super) sources: usize,
+    /// None of them has anything that is missing.
+    pub(super) is_starved: bool,
     /// How often new ones were looked for.
     pub(super) scouted: u32,
     /// What has happened since the last time, for a person.
@@ -156,7 +169,8 @@ impl Crew {
             } else {
                 state.plan.add_whole(whence, now)
             };
-            state.sources.push(Known { source, workers: 0, was_of_use: false, failure: None });
+            let (workers, was_of_use, failure, is_hopeless) = (0, false, None, false);
+            state.sources.push(Known { source, workers, was_of_use, failure, is_hopeless });
         }
         drop(state);
         self.man();
@@ -224,16 +238,27 @@ impl Crew {
             fetched: state.fetched,
             broken: state.broken.take(),
             sources: state.plan.sources(),
+            is_starved: state.plan.is_starved(),
             scouted: state.scouted,
             notes: std::mem::take(&mut state.notes),
         }
     }
 
     /// Those that were let go: who they are, and what they did.
-    pub(super) fn dead(&self) -> Vec<(PeerId, String)> {
+    pub(super) fn dead(&self) -> Vec<Failed> {
         let state = self.lock();
         let gone = state.sources.iter().enumerate().filter(|(source, _)| state.plan.is_gone(*source));
-        gone.map(|(_, known)| (known.source.peer.clone(), known.failure.clone().unwrap_or_default())).collect()
+        let failed = |(_, known): (_, &Known)| Failed {
+            peer: known.source.peer.clone(),
+            what: known.failure.clone().unwrap_or_default(),
+            is_hopeless: known.is_hopeless,
+        };
+        gone.map(failed).collect()
+    }
+
+    /// Whether a source is known, be it that it was let go.
+    pub(super) fn knows(&self, source: &Source) -> bool {
+        self.lock().sources.iter().any(|known| known.source.address == source.address)
     }
 
     /// Those that brought pieces.
@@ -279,10 +304,15 @@ impl Crew {
             match result {
                 Ok(_) | Err(Failure::Over) => {}
                 Err(Failure::Disk(error)) => state.broken = Some(error),
-                Err(Failure::Liar(what)) => self.let_go(&mut state, source, what),
+                Err(Failure::Liar(what)) => {
+                    state.sources[source].is_hopeless = true;
+                    self.let_go(&mut state, source, what);
+                }
                 Err(Failure::Source(error)) => {
                     let what = error.to_string();
-                    let Known { source: Source { peer, address, .. }, failure, .. } = &mut state.sources[source];
+                    let known = &mut state.sources[source];
+                    known.is_hopeless |= matches!(error, FetchError::Slow) && !known.was_of_use;
+                    let Known { source: Source { peer, address, .. }, failure, .. } = known;
                     let note = format!("{peer} ({address}) {what}: leaving it alone for a while");
                     if failure.replace(what.clone()).is_none() {
                         state.notes.push(note);

@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    crew::{Crew, Progress},
+    crew::{Crew, Failed, Progress},
+    fetch::FetchError,
     get::{Finder, GetError, Getter, Watch},
 };
 use crate::{
@@ -22,21 +23,39 @@ use crate::{
     peer::{link::Source, share::Partial},
 };
 
-/// A download that is whole, or who failed.
-type Fetched = Result<(Arc<Crew>, Partial, u64), Vec<(PeerId, String)>>;
+/// A download that is whole, or why it is not.
+type Fetched = Result<(Arc<Crew>, Partial, u64), InVain>;
+
+/// All that were asked have not brought all of it.
+#[derive(Default)]
+pub(super) struct InVain {
+    pub(super) failed: Vec<Failed>,
+    /// Bytes that came all the same.
+    pub(super) fetched: u64,
+}
+
+impl InVain {
+    /// What all of these claim cannot be.
+    fn claims(sources: Vec<Source>, what: &str) -> Self {
+        let failed = |source: Source| Failed { peer: source.peer, what: what.to_owned(), is_hopeless: true };
+        Self { failed: sources.into_iter().map(failed).collect(), fetched: 0 }
+    }
+}
 
 impl Getter {
-    /// Fetches a content of `size` bytes. The inner error says who failed, and how.
+    /// Fetches a content of `size` bytes, not from those who are `shunned`. The inner error says who failed, and how.
     pub(super) fn fetch_as(
         &self,
         id: &ContentId,
         size: u64,
         whole: Vec<Source>,
+        shunned: &[PeerId],
         file: Partial,
         watch: &dyn Watch,
     ) -> Result<Fetched, GetError> {
         let scout = Scout { id: *id, size, peer: self.peer.clone(), finder: Arc::clone(&self.finder) };
-        let mut sources = scout.ask(&[]).unwrap_or_default();
+        let mut sources = scout.ask(shunned).unwrap_or_default();
+        sources.retain(|source| !shunned.contains(&source.peer));
         let whole: Vec<_> = whole.into_iter().filter(|source| source.peer != self.peer).collect();
         if sources.is_empty() {
             // A tracker that is away now has still named the whole ones. Where it is not, a seed is for those
@@ -45,15 +64,12 @@ impl Getter {
         }
         let mut failures = Vec::new();
         let Some(pieces) = Pieces::of(size) else {
-            return Ok(Err(sources
-                .into_iter()
-                .map(|source| (source.peer, "claims an impossible size".into()))
-                .collect()));
+            return Ok(Err(InVain::claims(sources, "claims an impossible size")));
         };
         let Some(list) = self.piece_list(id, &pieces, &sources, &whole, &mut failures, watch) else {
-            return Ok(Err(failures));
+            return Ok(Err(InVain { failed: failures, fetched: 0 }));
         };
-        sources.retain(|source| !failures.iter().any(|(failed, _)| *failed == source.peer));
+        sources.retain(|source| !failures.iter().any(|failed| failed.peer == source.peer));
         let running = self.downloads.begin(*id, pieces, list.to_bytes(), file.reader()?);
         let held = verified(id, &pieces, &list, &file, watch)?;
         if !held.is_empty() && size > 0 {
@@ -61,10 +77,7 @@ impl Getter {
             held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece));
         }
         if size == 0 && held.is_empty() {
-            return Ok(Err(sources
-                .into_iter()
-                .map(|source| (source.peer, "claims that it is empty".into()))
-                .collect()));
+            return Ok(Err(InVain::claims(sources, "claims that it is empty")));
         }
         let here = (held.len() as u64 * pieces.length()).min(size);
         watch.progress(here, size);
@@ -72,13 +85,13 @@ impl Getter {
         let crew = Crew::new(self, *id, pieces, list, file, running, &held);
         crew.add(sources);
         scout.go(&crew)?;
-        // How often the scout had come back when the last source was gone.
-        let mut alone = None;
+        let mut hope = Hope::default();
         loop {
-            let Progress { missing, fetched, broken, sources, scouted, notes } = crew.wait(limits::PROGRESS_TIME);
-            notes.iter().for_each(|note| watch.note(note));
-            watch.progress((here + fetched).min(size), size);
-            if let Some(error) = broken {
+            let mut progress = crew.wait(limits::PROGRESS_TIME);
+            progress.notes.iter().for_each(|note| watch.note(note));
+            watch.progress((here + progress.fetched).min(size), size);
+            let fetched = progress.fetched;
+            if let Some(error) = progress.broken.take() {
                 crew.end();
                 return Err(GetError::Disk(error));
             }
@@ -86,19 +99,23 @@ impl Getter {
                 crew.end();
                 return Err(GetError::Stopped);
             }
-            if missing == 0 {
+            if progress.missing == 0 {
                 let Some(file) = crew.end() else { continue };
                 return Ok(Ok((crew, file, fetched)));
             }
             crew.man();
-            if sources > 0 {
-                alone = None;
-            } else if *alone.get_or_insert(scouted) + limits::SCOUTS_ALONE <= scouted {
+            if hope.is_gone(&progress, || self.is_held_elsewhere(id, size, &crew)) {
                 failures.extend(crew.dead());
                 crew.end();
-                return Ok(Err(failures));
+                return Ok(Err(InVain { failed: failures, fetched }));
             }
         }
+    }
+
+    /// Whether somebody holds all of it whom this download was not given: others bring it from there.
+    fn is_held_elsewhere(&self, id: &ContentId, size: u64, crew: &Crew) -> bool {
+        let whole = self.finder.whole(id).unwrap_or_default();
+        whole.iter().any(|source| source.peer != self.peer && source.size == size && !crew.knows(source))
     }
 
     /// The piece list, of the first source that has a true one; at last of any of those that hold it `whole`.
@@ -108,7 +125,7 @@ impl Getter {
         pieces: &Pieces,
         sources: &[Source],
         whole: &[Source],
-        failures: &mut Vec<(PeerId, String)>,
+        failures: &mut Vec<Failed>,
         watch: &dyn Watch,
     ) -> Option<PieceList> {
         if pieces.count() == 1 {
@@ -125,16 +142,19 @@ impl Getter {
             let patience = source.is_partial.then_some(limits::PIECE_LIST_TIME);
             let list = self.fetcher.piece_list(source.address, id, pieces.count() * 32, patience);
             let list = list
-                .map_err(|error| error.to_string())
-                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| format!("lies: {error}")));
+                .map_err(|error| {
+                    let is_hopeless = matches!(error, FetchError::Slow | FetchError::OtherRange(_));
+                    (error.to_string(), is_hopeless)
+                })
+                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| (format!("lies: {error}"), true)));
             match list {
                 Ok(list) => return Some(list),
                 // Whoever only begins has none yet.
                 Err(_) if source.is_partial => {}
-                Err(failure) => {
+                Err((what, is_hopeless)) => {
                     let Source { peer, address, .. } = source;
-                    watch.note(&format!("{peer} ({address}) {failure}: trying another"));
-                    failures.push((peer.clone(), failure));
+                    watch.note(&format!("{peer} ({address}) {what}: trying another"));
+                    failures.push(Failed { peer: peer.clone(), what, is_hopeless });
                 }
             }
         }
@@ -200,6 +220,36 @@ impl Getter {
     }
 }
 
+/// Whether a download that has come to a halt may go on.
+#[derive(Default)]
+struct Hope {
+    /// How often the scout had come back when the last source was gone.
+    alone: Option<u32>,
+    /// Since when those that are left have nothing to give.
+    starved: Option<Instant>,
+}
+
+impl Hope {
+    /// Whether nothing will come any more. Those who starve together would wait for each other for ever: so now and
+    /// then it is asked whether somebody else holds what is missing.
+    fn is_gone(&mut self, progress: &Progress, is_held_elsewhere: impl FnOnce() -> bool) -> bool {
+        if progress.sources == 0 {
+            self.starved = None;
+            return *self.alone.get_or_insert(progress.scouted) + limits::SCOUTS_ALONE <= progress.scouted;
+        }
+        self.alone = None;
+        if !progress.is_starved {
+            self.starved = None;
+            return false;
+        }
+        if self.starved.get_or_insert_with(Instant::now).elapsed() < limits::STARVED_TIME {
+            return false;
+        }
+        self.starved = None;
+        !is_held_elsewhere()
+    }
+}
+
 /// Who finds a download its sources, on a thread of its own: a tracker that takes long holds nothing up.
 struct Scout {
     id: ContentId,
@@ -224,7 +274,7 @@ impl Scout {
             while crew.upgrade().is_some_and(|crew| crew.wait_to_scout(pause)) {
                 pause = (pause * 2).min(limits::NEIGHBOURS_PAUSE.end);
                 let Some(dead) = crew.upgrade().map(|crew| crew.dead()) else { return };
-                let dead: Vec<_> = dead.into_iter().map(|(peer, _)| peer).collect();
+                let dead: Vec<_> = dead.into_iter().map(|failed| failed.peer).collect();
                 let found = self.ask(&dead).unwrap_or_default();
                 crew.upgrade().inspect(|crew| crew.scouted(found));
             }

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{crew::Crew, fetch::Fetcher, partial::Downloads};
+use super::{
+    crew::{Crew, Failed},
+    download::InVain,
+    fetch::Fetcher,
+    partial::Downloads,
+};
 use crate::{
     content::ContentId,
     limits,
@@ -210,20 +215,29 @@ impl Getter {
     /// Fetches all pieces, under one of the sizes that sources claim: only pieces that verify prove one.
     fn fetch(&self, id: &ContentId, watch: &dyn Watch) -> Result<(Arc<Crew>, Partial, u64), GetError> {
         let mut file = Some(self.share.partial(id)?);
-        let mut failures = Vec::new();
+        let mut failures: Vec<Failed> = Vec::new();
         // A size that is claimed may be a lie: want of room for it must not keep one out for which there is.
         let mut no_room = None;
-        for round in 0..limits::FETCH_ROUNDS {
-            if round > 0 {
+        let mut rounds = 0;
+        while rounds < limits::FETCH_ROUNDS {
+            if !failures.is_empty() || rounds > 0 {
                 thread::sleep(limits::FETCH_PAUSE);
             }
-            let sources = self.finder.whole(id).map_err(GetError::Link)?;
+            rounds += 1;
+            let shunned: Vec<_> =
+                failures.iter().filter(|failed| failed.is_hopeless).map(|failed| failed.peer.clone()).collect();
+            let sources = match self.finder.whole(id) {
+                // Who failed says more than that nobody else can be found.
+                Err(_) if !failures.is_empty() => break,
+                sources => sources.map_err(GetError::Link)?,
+            };
+            let sources: Vec<_> = sources
+                .into_iter()
+                .filter(|source| source.peer != self.peer && !shunned.contains(&source.peer))
+                .collect();
             // What most sources say comes first.
             let mut sizes = BTreeMap::<u64, usize>::new();
-            sources
-                .iter()
-                .filter(|source| source.peer != self.peer)
-                .for_each(|source| *sizes.entry(source.size).or_default() += 1);
+            sources.iter().for_each(|source| *sizes.entry(source.size).or_default() += 1);
             let mut sizes: Vec<_> = sizes.into_iter().collect();
             sizes.sort_by_key(|(_, claims)| std::cmp::Reverse(*claims));
             for (size, _) in sizes {
@@ -235,13 +249,17 @@ impl Getter {
                     Some(file) => file,
                     None => self.share.partial(id)?,
                 };
-                match self.fetch_as(id, size, whole, now, watch) {
+                match self.fetch_as(id, size, whole, &shunned, now, watch) {
                     Err(error) if error.is_want_of_room() => no_room = Some(error),
                     Err(error) => return Err(error),
                     Ok(Ok(done)) => return Ok(done),
-                    Ok(Err(failed)) => {
-                        failures.retain(|(peer, _)| !failed.iter().any(|(other, _)| other == peer));
+                    Ok(Err(InVain { failed, fetched })) => {
+                        failures.retain(|before| !failed.iter().any(|failed| failed.peer == before.peer));
                         failures.extend(failed);
+                        if fetched > 0 {
+                            // It came closer, so this was no round in vain.
+                            rounds = 0;
+                        }
                     }
                 }
             }
@@ -249,6 +267,7 @@ impl Getter {
                 return Err(error);
             }
         }
+        let failures: Vec<_> = failures.into_iter().map(|failed| (failed.peer, failed.what)).collect();
         Err(if failures.is_empty() { GetError::NoSource } else { GetError::Sources(failures) })
     }
 

@@ -220,6 +220,13 @@ impl Plan {
         self.sources.iter().filter(|source| source.holds.is_some()).count()
     }
 
+    /// Whether nothing can come now: no source holds everything, and none holds anything that is missing.
+    pub fn is_starved(&self) -> bool {
+        let wanted = |at: usize| !self.held.words()[at] & self.held.mask(at);
+        let mut spread = self.spread.words().iter().enumerate();
+        !self.sources.iter().any(Source::is_whole) && spread.all(|(at, word)| word & wanted(at) == 0)
+    }
+
     /// How many gains of a source were heard of.
     pub fn heard(&self, source: SourceId) -> usize {
         self.sources[source].heard
