@@ -153,7 +153,7 @@ fn parts(target: &str) -> Option<(Option<&str>, &str)> {
         return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") {
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -220,6 +220,7 @@ mod tests {
             ("GET /a%20b?c HTTP/1.1", Ok("/a%20b?c")),
             ("GET http://h/a HTTP/1.1", Ok("/a")),
             ("GET HTTP://h HTTP/1.1", Ok("/")),
+            ("GET https://h/a HTTP/1.1", Ok("/a")),
             ("GET ftp://h/a HTTP/1.1", Err(400)),
             ("OPTIONS * HTTP/1.1", Err(400)),
             ("GET x HTTP/1.1", Err(400)),
