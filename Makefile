@@ -14,7 +14,7 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 # What settles all chance in `make simulate`.
 SEED = 1
 
-.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store
+.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store bench-tls
 .PHONY: bench-comeback simulate check clean tools
 
 help: ## this list
@@ -61,6 +61,10 @@ bench-store: tools ## three trackers on etcd and 300 peers, one tracker killed, 
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench store
 
+bench-tls: tools ## a get under TLS next to a plain one, all of it on one core (a minute, 4 GiB of memory)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench tls
+
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
@@ -74,6 +78,7 @@ check: tools ## formatting and lints, as CI wants them, and the tests of a minim
 	cargo test --quiet --lib --no-default-features --features tracker
 	cargo test --quiet --test tracker --test operations --no-default-features --features tracker,peer
 	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings
+	cargo clippy --lib --bins --no-default-features --features tracker,peer,pure-tls -- -D warnings
 
 clean: ## remove what was built
 	rm -rf target dist
