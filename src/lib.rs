@@ -13,6 +13,7 @@
 //! | [`size`] | numbers of bytes as a person writes them, and how much of a disk is kept free; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
+//! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
@@ -63,6 +64,7 @@ pub mod peer;
 pub mod rate;
 pub mod secret;
 pub mod size;
+pub mod tls;
 #[cfg(feature = "tracker")]
 pub mod tracker;
 

@@ -40,6 +40,7 @@ use rustix::{
     process::Pid,
 };
 
+mod certificates;
 mod etcd;
 mod fleet;
 mod grpc;
@@ -47,6 +48,7 @@ pub mod hosts;
 mod http;
 mod http2;
 mod proxy;
+pub use certificates::*;
 pub use etcd::*;
 pub use fleet::*;
 pub use grpc::*;
@@ -458,7 +460,8 @@ impl Process {
     #[track_caller]
     pub fn serving(&self) -> SocketAddr {
         let (host, port) = self.wait_for_line(0, "the peer serves", |line| {
-            let authority = line.text.strip_prefix("serving http://")?.split(['/', ' ']).next()?;
+            let (_, address) = line.text.strip_prefix("serving http")?.split_once("://")?;
+            let authority = address.split(['/', ' ']).next()?;
             let (host, port) = authority.rsplit_once(':')?;
             Some((host.trim_matches(['[', ']']).to_owned(), port.parse::<u16>().ok()?))
         });

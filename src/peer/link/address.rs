@@ -52,6 +52,11 @@ pub struct TrackerAddress {
 }
 
 impl TrackerAddress {
+    /// Its name, or its address without brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.bare()
+    }
+
     /// Whether the tracker runs on this machine, as far as its name says.
     pub(super) fn is_local(&self) -> bool {
         let mut addresses = self.resolve().into_iter().flatten().peekable();
@@ -66,8 +71,8 @@ impl TrackerAddress {
         (self.host.bare(), self.port).to_socket_addrs()
     }
 
-    pub(super) fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
-        Endpoint::from_shared(format!("http://{self}"))
+    pub(super) fn endpoint(&self, is_secured: bool) -> Result<Endpoint, tonic::transport::Error> {
+        Endpoint::from_shared(format!("{}://{self}", if is_secured { "https" } else { "http" }))
     }
 }
 
@@ -83,7 +88,7 @@ impl FromStr for TrackerAddress {
             return Err(wrong);
         }
         let address = Self { host: host.parse().map_err(|_| wrong)?, port };
-        address.endpoint().map_err(|_| wrong)?;
+        address.endpoint(false).map_err(|_| wrong)?;
         Ok(address)
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io::Write,
-    net::{Ipv4Addr, Shutdown},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
@@ -32,8 +32,8 @@ pub(crate) fn check(data: &[u8]) {
     theirs.shutdown(Shutdown::Write).expect("it was open");
     // Where the connection is to be opened again, nobody is there.
     let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let mut connection = Connection::new(source, limits::SOURCE_STALL_TIME, None, None);
-    (connection.stream, connection.is_ready) = (Some(OwnedFd::from(ours).into()), true);
+    let mut connection = Connection::new(source, limits::SOURCE_STALL_TIME, None, None, None);
+    (connection.stream, connection.is_ready) = (Some(TcpStream::from(OwnedFd::from(ours)).into()), true);
 
     let is_have = first % 2 == 0;
     let id = ContentId::of(b"");
