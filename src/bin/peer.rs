@@ -1,11 +1,13 @@
 //! A peer: offers a folder, and takes commands on stdin.
 
 use std::{
+    env,
     io::{self, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     num::NonZeroUsize,
-    path::PathBuf,
-    process::ExitCode,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
     sync::{Arc, OnceLock},
     thread,
     time::Instant,
@@ -190,7 +192,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let system = |error: io::Error| Failure(1, format!("the system gives no thread or descriptor: {error}"));
 
     let place = if port == 0 { String::new() } else { format!(" on port {port}") };
-    let holder = format!("{peer}{place}, process {}", std::process::id());
+    let holder = format!("{peer}{place}, process {}", process::id());
     let share = Share::open(&folder, &holder, options.keep_free).map_err(|error| Failure(2, error))?;
     let listener = TcpListener::bind((bind, port)).map_err(|error| Failure(1, cannot_bind(bind, port, &error)))?;
     let port = listener.local_addr().map_err(system)?.port();
@@ -217,7 +219,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let end = End { how: Arc::default(), signals: signals.handle() };
-    let refused = end.clone();
+    let (refused, replaced) = (end.clone(), end.clone());
+    share.on_replaced(move || replaced.with(Ok(Ending::Again)));
     let link = LinkConfig {
         trackers,
         secret: secret.clone(),
@@ -244,7 +247,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {
-            left.with(Ok(code));
+            left.with(Ok(Ending::Code(code)));
         }
     })
     .map_err(system)?;
@@ -254,27 +257,50 @@ fn run(options: Options) -> Result<u8, Failure> {
     let mut more = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     spawn("signals", move || {
         if more.forever().nth(usize::from(!is_signalled)).is_some() {
-            std::process::exit(0);
+            process::exit(0);
         }
     })
     .map_err(system)?;
-    let code = if is_signalled { 0 } else { end.how.get().cloned().unwrap_or(Ok(0))? };
+    let ending = if is_signalled { None } else { end.how.get().cloned() };
+    let ending = ending.unwrap_or(Ok(Ending::Code(0)))?;
     say("leaving");
     jobs.stop();
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
-    Ok(code)
+    match ending {
+        Ending::Code(code) => Ok(code),
+        Ending::Again => Err(again(&folder)),
+    }
+}
+
+/// What ends the wait of the main thread.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The process ends.
+    Code(u8),
+    /// It begins anew: what it has open of the share is gone, and another folder is in its place.
+    Again,
+}
+
+/// Becomes a new process of the same number with the same arguments; returns only where that fails.
+fn again(folder: &Path) -> Failure {
+    say(format_args!("folder {} is there again: starting anew", folder.display()));
+    let mut args = env::args_os();
+    // The kernel's own word for it holds wherever it was started from; an empty chroot has no /proc.
+    let program = env::current_exe().ok().or_else(|| args.next().map(Into::into)).unwrap_or_default();
+    let error = process::Command::new(program).args(env::args_os().skip(1)).exec();
+    Failure(1, format!("cannot start anew: {error}"))
 }
 
 /// Ends the wait of the main thread, which otherwise only a signal ends.
 #[derive(Clone)]
 struct End {
-    how: Arc<OnceLock<Result<u8, Failure>>>,
+    how: Arc<OnceLock<Result<Ending, Failure>>>,
     signals: Handle,
 }
 
 impl End {
-    fn with(&self, how: Result<u8, Failure>) {
+    fn with(&self, how: Result<Ending, Failure>) {
         let _ = self.how.set(how);
         self.signals.close();
     }

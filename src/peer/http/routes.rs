@@ -201,6 +201,9 @@ impl Routes {
         let Some(file) = self.share.read(&path) else {
             return plain(match self.share.look_up(&path) {
                 Lookup::Absent => Answer::problem(404, "This peer shares no file of that name."),
+                Lookup::Known(_) => {
+                    Answer::problem(503, "This file cannot be opened now; try again soon.").with("Retry-After", "1")
+                }
                 _ => Answer::problem(503, "This file is being hashed; try again soon.").with("Retry-After", "1"),
             });
         };

@@ -92,9 +92,9 @@ fn text(content: &ContentId, path: &SharePath) -> String {
 }
 
 /// How long ago a file was written to; no time at all where the clock has been set back since.
-fn unused(stat: &Stat) -> Duration {
+fn unused(state: &State, stat: &Stat) -> Duration {
     let seconds = Duration::from_secs(stat.st_mtime.try_into().unwrap_or(0));
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + seconds).unwrap_or_default()
+    state.now().duration_since(SystemTime::UNIX_EPOCH + seconds).unwrap_or_default()
 }
 
 fn stat(folder: &OwnedFd, name: &str) -> Option<Stat> {
@@ -164,7 +164,7 @@ pub(super) fn recorded(state: &State) -> Vec<JobRecord> {
 
 /// How long ago a job was last asked for, or bytes of it came; none where it is not recorded.
 pub(super) fn job_unused(state: &State, content: &ContentId, path: &SharePath) -> Option<Duration> {
-    let asked = unused(&stat(&state.private.jobs, &file_name(content, path))?);
+    let asked = unused(state, &stat(&state.private.jobs, &file_name(content, path))?);
     Some(leftover(state, *content).map_or(asked, |left| asked.min(left.unused)))
 }
 
@@ -202,7 +202,7 @@ pub(super) fn leftovers(state: &State) -> Vec<Leftover> {
 pub(super) fn leftover(state: &State, content: ContentId) -> Option<Leftover> {
     let stat = stat(&state.private.partial, &content.to_string())?;
     // st_blocks counts these, whatever the file system's own are.
-    Some(Leftover { content, bytes: stat.st_blocks as u64 * 512, unused: unused(&stat) })
+    Some(Leftover { content, bytes: stat.st_blocks as u64 * 512, unused: unused(state, &stat) })
 }
 
 /// Removes what is in `.enjambre/partial/` of a content, unless a download has it in hand.

@@ -231,6 +231,12 @@ impl Share {
         self.0.state.on_change(Box::new(wake));
     }
 
+    /// Calls `tell` when the share's folder was removed and there is one again where it was: that is another
+    /// share, to be opened anew.
+    pub fn on_replaced(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.0.state.on_replaced(Box::new(tell));
+    }
+
     /// Takes at most `limit` paths whose state has changed since they were last taken, with their
     /// state now; none as entry means no longer shared.
     pub fn take_changes(&self, limit: usize) -> Vec<(SharePath, Option<Entry>)> {

@@ -88,6 +88,11 @@ impl Root {
         openat(CWD, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Self)
     }
 
+    /// Whether it was removed. It can be listed even then, and has nothing in it.
+    pub(super) fn is_removed(&self) -> bool {
+        fstat(self).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     fn place<'a>(&'a self, path: &'a SharePath) -> Result<Place<'a>> {
         let mut place = Place { root: self.0.as_fd(), below: None, name: path.file_name() };
         let folders = path.parts().count() - 1;

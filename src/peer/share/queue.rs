@@ -38,7 +38,8 @@ impl Queue {
     /// Asks for a file to be hashed, unless exactly that is being done.
     pub(super) fn push(&self, path: SharePath, stamp: Stamp, is_fresh: bool) {
         let mut waiting = held(&self.waiting);
-        let is_current = |current: &Current| current.path == path && current.stamp == Some(stamp);
+        let is_current =
+            |current: &Current| current.path == path && current.stamp == Some(stamp) && !current.is_spoiled;
         if waiting.current.as_ref().is_some_and(is_current) {
             return;
         }
@@ -120,5 +121,27 @@ impl Queue {
 
     pub(super) fn end(&self) {
         held(&self.waiting).current = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hashed_now_is_not_asked_for_twice_unless_it_was_written_to_meanwhile() {
+        let (queue, path) = (Queue::default(), "f".parse::<SharePath>().unwrap());
+        let stamp = Stamp { size: 2, mtime: 1, inode: 1 };
+        queue.push(path.clone(), stamp, true);
+        assert_eq!(queue.next().as_ref(), Some(&path));
+        queue.begin(stamp);
+        queue.push(path.clone(), stamp, true);
+        assert_eq!(queue.left(), (1, 2));
+        // What was hashed was dropped when it was written to, even if it looks the same.
+        queue.forget(&path);
+        queue.push(path.clone(), stamp, true);
+        assert_eq!(queue.left(), (2, 4));
+        queue.end();
+        assert_eq!(queue.next(), Some(path));
     }
 }

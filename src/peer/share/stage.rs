@@ -317,7 +317,9 @@ pub(super) fn told(what: impl Display, error: Errno) -> io::Error {
         Errno::ACCESS | Errno::PERM => "permission denied: give the peer's user the right to write there",
         Errno::NOTDIR | Errno::LOOP => "a part of that path is no folder: choose another path",
         Errno::XDEV => "that folder is on another disk than the share: choose a folder that is not",
-        Errno::NOENT => "the share's folder, or .enjambre in it, was removed: start the peer again when it is back",
+        Errno::NOENT => {
+            "the share's folder was removed: put it back (if only .enjambre in it is gone, start the peer again)"
+        }
         Errno::MFILE | Errno::NFILE => "too many files are open: try again in a moment",
         Errno::NAMETOOLONG => "the name is too long: choose a shorter one",
         error => return io::Error::new(io::Error::from(error).kind(), format!("{what}: {error}")),

@@ -8,9 +8,10 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Condvar, Mutex, PoisonError, RwLock,
+        Condvar, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Instant, SystemTime},
 };
 
 use rustix::{
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) root: Root,
     pub(super) private: Private,
     pub(super) keep_free: KeepFree,
+    /// When it was opened, by both clocks.
+    opened: (SystemTime, Instant),
     index: Mutex<Index>,
     saved: Saved,
     lists: Lists,
@@ -53,6 +56,8 @@ pub(super) struct State {
     /// Paths about to be published, with their stamps: what the watcher sees of them is no news.
     publishing: Mutex<Vec<(SharePath, Stamp)>>,
     wakes: RwLock<Vec<Wake>>,
+    /// To be told that another folder has taken the place of the one that is open.
+    on_replaced: OnceLock<Wake>,
     warned: Mutex<HashSet<u64>>,
     watcher: Mutex<Watcher>,
     /// The watcher has given its account.
@@ -93,18 +98,25 @@ impl State {
             root,
             private,
             keep_free,
+            opened: (SystemTime::now(), Instant::now()),
             index: Mutex::new(index),
             saved,
             lists,
             queue: Queue::default(),
             publishing: Mutex::default(),
             wakes: RwLock::default(),
+            on_replaced: OnceLock::new(),
             warned: Mutex::default(),
             watcher: Mutex::new(Watcher { asked: BTreeSet::new(), resting: 0, is_busy: true, is_stopped: false }),
             watched: Condvar::new(),
             bell,
             hashed: AtomicU64::new(0),
         })
+    }
+
+    /// The time of day, as it has gone on since the start: a clock that is set meanwhile makes nothing old at once.
+    pub(super) fn now(&self) -> SystemTime {
+        self.opened.0 + self.opened.1.elapsed()
     }
 
     // ---- what is known ---------------------------------------------------------------------
@@ -293,6 +305,14 @@ impl State {
 
     pub(super) fn on_change(&self, wake: Wake) {
         self.wakes.write().unwrap_or_else(PoisonError::into_inner).push(wake);
+    }
+
+    pub(super) fn on_replaced(&self, tell: Wake) {
+        let _ = self.on_replaced.set(tell);
+    }
+
+    pub(super) fn tell_replaced(&self) {
+        self.on_replaced.get().inspect(|tell| tell());
     }
 
     fn wake(&self) {

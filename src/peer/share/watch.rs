@@ -157,7 +157,10 @@ impl Watcher<'_> {
 
     fn begin_scan(&mut self) {
         // Each scan tries again what may have been mended since the last one.
-        self.is_blind = false;
+        self.is_blind = self.state.root.is_removed();
+        if self.is_blind && self.state.path.is_dir() {
+            self.state.tell_replaced();
+        }
         if std::mem::take(&mut self.is_lossy) || self.watches.is_none() {
             // A file's closing may be among what was lost: go by what the scan finds.
             self.rest = Rest::default();
@@ -296,8 +299,9 @@ impl Watcher<'_> {
         }
     }
 
-    fn warn_of_loss(&self, what: &str) {
-        self.state.warn("gone", format_args!("{what}: start the peer again when it is back"));
+    fn warn_of_loss(&mut self, what: &str) {
+        self.scan_soon();
+        self.state.warn("gone", format_args!("{what}; with the folder back, this peer starts anew by itself"));
     }
 
     fn heard(&mut self, path: SharePath, event: Event) {
