@@ -46,12 +46,14 @@ mod grpc;
 pub mod hosts;
 mod http;
 mod http2;
+mod liar;
 mod proxy;
 pub use etcd::*;
 pub use fleet::*;
 pub use grpc::*;
 pub use http::*;
 pub use http2::*;
+pub use liar::*;
 pub use proxy::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so
