@@ -7,12 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use enjambre::limits;
-
 use super::{
     LEASE, PEERS,
     life::{Life, end_tracker},
-    support::{block_on, get, wait_for},
+    support::{block_on, wait_for},
     usage::Sample,
     watch,
     world::World,
@@ -29,18 +27,6 @@ pub(crate) fn wait_until_found(world: &World) {
         held.sort();
         let found = block_on(watch::all_found(world));
         found.is_ok_and(|found| found.into_iter().map(|row| row.path).eq(held))
-    });
-}
-
-/// Has every peer open all the connections to tiny_http that it keeps: these, and their threads, are no leak.
-pub(crate) fn warm_up(world: &World) {
-    thread::scope(|scope| {
-        for slot in 0..PEERS {
-            let address = world.ground.peer(slot);
-            for _ in 0..4 * limits::INNER_CONNECTIONS {
-                scope.spawn(move || get(address, "/files"));
-            }
-        }
     });
 }
 

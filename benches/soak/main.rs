@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use enjambre::limits;
 use ground::Ground;
 use life::{Life, live_as_tracker};
 use report::Report;
@@ -43,6 +44,11 @@ pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// KiB by which a saved index may have grown: it is written anew when a thousand of its lines, of some 130 bytes here, are
 /// dead.
 const INDEX_GROWTH: f64 = 160.0;
+
+/// What a peer begins when it is first needed, and keeps: a thread for its jobs, and one for each connection to
+/// tiny_http, which has a descriptor at both of its ends. A leak of one for each request would be hundreds.
+const KEPT_THREADS: f64 = 1.0 + limits::INNER_CONNECTIONS as f64;
+const KEPT_DESCRIPTORS: f64 = 2.0 * limits::INNER_CONNECTIONS as f64;
 
 fn main() -> ExitCode {
     // cargo adds this one to those of the caller.
@@ -87,7 +93,6 @@ fn options(arguments: &[String]) -> Result<(f64, u64), String> {
 fn soak(world: &World, time: Duration, report: &mut Report) {
     let mut lives: Vec<_> = (0..PEERS).map(|slot| Life::start(world, slot)).collect();
     calm::wait_until_found(world);
-    calm::warm_up(world);
     let before = calm::usage(world);
     world.begin();
 
@@ -128,7 +133,7 @@ fn soak(world: &World, time: Duration, report: &mut Report) {
     report.at_most("memory of those that lived throughout, last third: trend", trend * 100.0, 2.0, "%");
     let more = |pick: fn(&Usage) -> f64| after.more_than(&before, pick);
     report.at_most("afterwards: memory of a process more than before", more(|usage| usage.memory) / 1e6, 2.0, "MB");
-    report.at_most("threads", more(|usage| usage.threads), 1.0, "");
-    report.at_most("descriptors", more(|usage| usage.descriptors), 1.0, "");
+    report.at_most("threads", more(|usage| usage.threads), KEPT_THREADS, "");
+    report.at_most("descriptors", more(|usage| usage.descriptors), KEPT_DESCRIPTORS, "");
     report.at_most("bytes in .enjambre", more(|usage| usage.disk) / 1024.0, INDEX_GROWTH, "KiB");
 }
