@@ -15,11 +15,14 @@ NATIVE = $(shell uname -m)-unknown-linux-musl
 TIME = 60
 TARGET = names ranges pieces news index requests registry
 
-# What settles all chance in `make simulate`.
+# What settles all chance in `make simulate`, and in `make soak` where it is given.
 SEED = 1
 
+# How long `make soak` takes.
+MINUTES = 2
+
 .PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store bench-tls
-.PHONY: bench-attacks bench-comeback simulate check fuzz clean tools
+.PHONY: bench-attacks bench-comeback simulate soak check fuzz clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +78,10 @@ bench-tls: tools ## a get under TLS next to a plain one, all of it on one core (
 
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
+
+soak: tools ## 20 peers and a tracker that are disturbed in every way, for MINUTES=2; SEED=7 for a chance met before
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench soak -- --minutes $(MINUTES) --seed "$(if $(filter file,$(origin SEED)),,$(SEED))"
 
 check: tools ## formatting and lints, as CI wants them, and the tests of a minimal tracker
 	@scripts/have-component.sh rustfmt clippy

@@ -6,7 +6,7 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,82 +14,32 @@ use std::{
     thread,
 };
 
-use enjambre::proto::{
-    AnnounceReply, AnnounceRequest, Found, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply,
-    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
-    tracker_server::{Tracker, TrackerServer},
-};
+use enjambre::proto::{Found, Place, Source};
 use support::*;
-use tonic::{Request, Response, Status, transport::Server};
 
 const BYTES: &[u8] = b"not for you";
 
-/// A tracker that knows one file, and where it says it is.
-struct Liar(Vec<String>);
-
-impl Liar {
-    fn id() -> Vec<u8> {
-        blake3::hash(BYTES).as_bytes().to_vec()
-    }
-
-    fn peers(&self) -> Vec<String> {
-        (0..self.0.len()).map(|number| format!("p{number}")).collect()
-    }
-}
-
-#[tonic::async_trait]
-impl Tracker for Liar {
-    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
-        let address = "10.77.0.1:5000".into();
-        Ok(Response::new(JoinReply { token: vec![1; 16], lease_millis: 15_000, address }))
-    }
-
-    async fn announce(&self, _: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
-        Ok(Response::new(AnnounceReply {}))
-    }
-
-    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
-        Ok(Response::new(RenewReply {}))
-    }
-
-    async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
-        Ok(Response::new(LeaveReply {}))
-    }
-
-    async fn search(&self, _: Request<SearchRequest>) -> Result<Response<SearchReply>, Status> {
-        let source_ids = self.peers();
-        let place = |(peer_id, address): (&String, &String)| Place {
-            peer_id: peer_id.clone(),
-            address: address.clone(),
-            zone: String::new(),
-        };
-        let places = source_ids.iter().zip(&self.0).map(place).collect();
-        let size = BYTES.len() as u64;
-        let sources = source_ids.len() as u32;
-        let found = vec![Found { path: "x.bin".into(), content: Self::id(), size, sources, source_ids }];
-        Ok(Response::new(SearchReply { found, places, ..SearchReply::default() }))
-    }
-
-    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
-        let source = |(number, (peer_id, address)): (usize, (String, &String))| Source {
-            peer_id,
-            address: address.clone(),
-            zone: String::new(),
-            size: BYTES.len() as u64,
-            partial: number % 2 == 1,
-        };
-        let sources = self.peers().into_iter().zip(&self.0).enumerate().map(source).collect();
-        Ok(Response::new(LocateReply { paths: vec!["x.bin".into()], sources }))
-    }
-}
-
-/// Starts one on 10.77.0.1.
+/// Starts a tracker on 10.77.0.1 that knows one file, and says that it is at these addresses.
 fn liar(addresses: Vec<String>) -> SocketAddr {
-    let address = TcpListener::bind("10.77.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
-    let serving = async move { Server::builder().serve(address, TrackerServer::new(Liar(addresses))).await.unwrap() };
-    thread::spawn(move || block_on(serving));
-    wait_for(PATIENCE, "the liar listens", || TcpStream::connect(address).is_ok());
-    address
+    let source_ids: Vec<_> = (0..addresses.len()).map(|number| format!("p{number}")).collect();
+    let (content, size) = (blake3::hash(BYTES).as_bytes().to_vec(), BYTES.len() as u64);
+    let place = |(peer_id, address): (&String, &String)| Place {
+        peer_id: peer_id.clone(),
+        address: address.clone(),
+        zone: String::new(),
+    };
+    let source = |(number, (peer_id, address)): (usize, (&String, &String))| Source {
+        peer_id: peer_id.clone(),
+        address: address.clone(),
+        zone: String::new(),
+        size,
+        partial: number % 2 == 1,
+    };
+    let places = source_ids.iter().zip(&addresses).map(place).collect();
+    let sources = source_ids.iter().zip(&addresses).enumerate().map(source).collect();
+    let sources_count = source_ids.len() as u32;
+    let found = vec![Found { path: "x.bin".into(), content, size, sources: sources_count, source_ids }];
+    LyingTracker { found, places, sources, paths: vec!["x.bin".into()] }.start("10.77.0.1".parse().unwrap())
 }
 
 #[test]

@@ -47,6 +47,7 @@ mod grpc;
 pub mod hosts;
 mod http;
 mod http2;
+mod liar;
 mod proxy;
 pub use certificates::*;
 pub use etcd::*;
@@ -54,6 +55,7 @@ pub use fleet::*;
 pub use grpc::*;
 pub use http::*;
 pub use http2::*;
+pub use liar::*;
 pub use proxy::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so

@@ -38,6 +38,22 @@ enum Manner {
     /// One byte of a piece in the middle is wrong.
     WrongByte,
     WrongList,
+    ListTooLong,
+    ListTooShort,
+    ListRedirects,
+    ListHangs,
+    /// Honest, and takes its time.
+    Unhurried,
+    /// Its have-map has half a number more.
+    HaveOfOddLength,
+    HaveWithoutEnd,
+    /// Says that it holds everything, and has nothing.
+    ClaimsAll,
+    /// Claims pieces that there are not, and some that it has not.
+    ClaimsMore,
+    /// Gives as fresh what it was not asked for.
+    FreshOthers,
+    FreshWrong,
     /// Sends nothing behind the third piece: there it hangs up.
     StopsAtThree,
     /// Sends nothing behind the third piece: there it hangs.
@@ -65,11 +81,15 @@ enum Manner {
     Dead,
 }
 
-const LIARS: [Manner; 19] = {
+const LIARS: [Manner; 23] = {
     use Manner::*;
     [
         WrongByte,
         WrongList,
+        ListTooLong,
+        ListTooShort,
+        ListRedirects,
+        ListHangs,
         SaysLess,
         SaysMore,
         OtherRange,
@@ -143,21 +163,48 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
         }
         if head[0].contains("/pieces") {
             let mut list = list.to_vec();
-            if manner == Manner::WrongList {
-                list[5] ^= 1;
+            let mut status = "200 OK";
+            match manner {
+                Manner::WrongList => list[5] ^= 1,
+                Manner::ListTooLong => list.extend(vec![7; 1 << 20]),
+                Manner::ListTooShort => list.truncate(32),
+                Manner::ListRedirects => status = "302 Found\r\nLocation: http://127.0.0.1:1/",
+                Manner::ListHangs => thread::sleep(Duration::from_secs(60)),
+                _ => {}
             }
-            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
+            write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
             out.write_all(&list).ok()?;
             continue;
         }
         if head[0].contains("/fresh") {
-            // An ordinary web server, which leaves the choice to others.
-            write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok()?;
+            let body = match manner {
+                Manner::FreshWrong => vec![7; PIECE],
+                Manner::FreshOthers => content[..PIECE].to_vec(),
+                _ => {
+                    // An ordinary web server, which leaves the choice to others.
+                    write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok()?;
+                    continue;
+                }
+            };
+            asked.lock().unwrap().push("fresh".into());
+            let first = head[0].split_once("of=")?.1.split_once('-')?.0;
+            let first = if manner == Manner::FreshOthers { "9" } else { first };
+            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Pieces: {first}-{first}\r\nContent-Length: {PIECE}\r\n\r\n")
+                .ok()?;
+            out.write_all(&body).ok()?;
             continue;
         }
         if head[0].contains("/have") {
             // One that downloads too, and has nothing yet.
-            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Have: 0/8\r\nContent-Length: 0\r\n\r\n").ok()?;
+            let (have, map, length) = match manner {
+                Manner::HaveOfOddLength => ("1/8", vec![0, 1, 0], 3),
+                Manner::HaveWithoutEnd => ("1/8", vec![0; 1 << 20], 1_u64 << 40),
+                Manner::ClaimsAll => ("all", Vec::new(), 0),
+                Manner::ClaimsMore => ("6/8", vec![0, 0, 0, 1, 0, 2, 0, 200, 255, 255, 0, 3], 12),
+                _ => ("0/8", Vec::new(), 0),
+            };
+            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Have: {have}\r\nContent-Length: {length}\r\n\r\n").ok()?;
+            out.write_all(&map).ok()?;
             thread::sleep(Duration::from_millis(20));
             continue;
         }
@@ -178,7 +225,8 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
             Manner::NoRange => (status, extra) = ("200 OK", String::new()),
             Manner::Overflows => body.extend(vec![7; 1 << 20]),
             Manner::Redirects => (status, extra) = ("302 Found", "Location: http://127.0.0.1:1/\r\n".into()),
-            Manner::Lacks => status = "404 Not Found",
+            Manner::Lacks | Manner::ClaimsAll | Manner::ClaimsMore => status = "404 Not Found",
+            Manner::Unhurried => thread::sleep(Duration::from_millis(100)),
             Manner::Busy => status = "503 Service Unavailable",
             Manner::HangsUp => return None,
             Manner::Hangs => thread::sleep(Duration::from_secs(60)),
@@ -340,6 +388,9 @@ fn a_liar_is_named_and_another_source_brings_the_content() {
                 assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
                 // An answer longer than it said is cut where it should have ended, and true so far; and
                 // who merely takes long may not have been noticed before all was here.
+                // A lie costs a piece, and a connection that has lied is the last: two are asked over at once.
+                assert!(manner != Manner::WrongByte || liar.asked.lock().unwrap().len() <= 2, "{manner:?}");
+                assert_eq!(report.fetched, SIZE as u64, "{manner:?}");
                 let is_slow = matches!(manner, Manner::Hangs | Manner::HangsMidway | Manner::Drips);
                 if manner != Manner::Overflows {
                     assert!(report.sources.contains(&"honest".parse().unwrap()), "{manner:?}");
@@ -369,6 +420,51 @@ fn with_nobody_but_liars_there_is_an_error_that_names_them_and_no_file() {
                 assert!(!error.contains(char::is_control), "{manner:?}: {error}");
                 assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
                 assert!(!home.folder.join("a").exists(), "{manner:?}");
+                // Though there are rounds, who lied or hung is in the first one only: it is asked over two connections at
+                // once, and who hangs once more, after a rest.
+                let asked = liar.asked.lock().unwrap().len();
+                let most = match manner {
+                    Manner::WrongByte => 2,
+                    Manner::Hangs | Manner::HangsMidway | Manner::Drips => 4,
+                    _ => usize::MAX,
+                };
+                assert!(asked <= most, "{manner:?}: asked {asked} times");
+            });
+        }
+    });
+}
+
+#[test]
+fn who_lies_about_what_it_has_or_gives_is_named_and_left() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let unhurried = Peer::start(Manner::Unhurried, &content);
+    thread::scope(|scope| {
+        use Manner::*;
+        for (manner, is_partial) in [
+            (HaveOfOddLength, true),
+            (HaveWithoutEnd, true),
+            (ClaimsAll, true),
+            (ClaimsMore, true),
+            (FreshOthers, false),
+            (FreshWrong, false),
+        ] {
+            let (content, unhurried) = (&content, &unhurried);
+            scope.spawn(move || {
+                let home = Home::new();
+                let (liar, idler) = (Peer::start(manner, content), Peer::start(Honest, content));
+                let liar_source = Source { is_partial, ..source("liar", &liar, SIZE) };
+                // Only where others download it too is a seed asked for what is fresh.
+                let idler = Source { is_partial: true, ..source("idler", &idler, SIZE) };
+                let began = Instant::now();
+                let sources = [liar_source, idler, source("honest", unhurried, SIZE)];
+                let (result, notes) = get(&home, &id, "a", &sources);
+                let report = result.unwrap_or_else(|error| panic!("{manner:?}: {error}"));
+                assert_eq!(fs::read(home.folder.join("a")).unwrap(), *content, "{manner:?}");
+                assert_eq!(report.sources, ["honest".parse().unwrap()], "{manner:?}");
+                let is_named = notes.iter().any(|note| note.starts_with(&format!("liar ({}) ", liar.address)));
+                assert!(is_named, "{manner:?}: {notes:?}");
+                assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
             });
         }
     });

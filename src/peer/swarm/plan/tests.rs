@@ -265,3 +265,20 @@ fn a_backlog_is_worked_off_by_several_requests_at_once() {
     }
     assert!(matches!(plan.next(busy, NOW), Ask::Nothing(_)));
 }
+
+#[test]
+fn a_download_starves_when_those_who_are_left_lack_what_it_lacks() {
+    let mut plan = plan(3);
+    assert!(plan.is_starved());
+    let seed = plan.add_whole(Whence::default(), NOW);
+    let partial = plan.add_partial(Whence::default(), NOW);
+    assert!(!plan.is_starved());
+    plan.remove(seed);
+    assert!(plan.is_starved());
+    plan.news(partial, &[1], 1, NOW);
+    assert!(!plan.is_starved());
+    plan.gained(1);
+    assert!(plan.is_starved(), "what it has is here");
+    plan.is_whole(partial, NOW);
+    assert!(!plan.is_starved());
+}

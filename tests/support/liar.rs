@@ -1,0 +1,69 @@
+//! A tracker that lies: it says of one file, and of where that is, what it is told to, whatever it is asked.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use enjambre::proto::{
+    AnnounceReply, AnnounceRequest, Found, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply,
+    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
+    tracker_server::{Tracker, TrackerServer},
+};
+use tonic::{Request, Response, Status, transport::Server};
+
+use super::{PATIENCE, block_on, wait_for};
+
+/// What it says.
+#[derive(Default)]
+pub struct LyingTracker {
+    /// To a search.
+    pub found: Vec<Found>,
+    /// To a search that asks where its rows are.
+    pub places: Vec<Place>,
+    /// To a locate.
+    pub sources: Vec<Source>,
+    /// To a locate.
+    pub paths: Vec<String>,
+}
+
+impl LyingTracker {
+    /// Serves at an address, on a free port, until the test's process ends.
+    #[track_caller]
+    pub fn start(self, on: IpAddr) -> SocketAddr {
+        let address = TcpListener::bind((on, 0)).and_then(|listener| listener.local_addr()).unwrap();
+        let serving = async move { Server::builder().serve(address, TrackerServer::new(self)).await.unwrap() };
+        thread::spawn(move || block_on(serving));
+        wait_for(PATIENCE, "the liar listens", || TcpStream::connect(address).is_ok());
+        address
+    }
+}
+
+#[tonic::async_trait]
+impl Tracker for LyingTracker {
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let address = "10.77.0.1:5000".into();
+        Ok(Response::new(JoinReply { token: vec![1; 16], lease_millis: 15_000, address }))
+    }
+
+    async fn announce(&self, _: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
+        Ok(Response::new(AnnounceReply {}))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        Ok(Response::new(RenewReply {}))
+    }
+
+    async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
+        Ok(Response::new(LeaveReply {}))
+    }
+
+    async fn search(&self, _: Request<SearchRequest>) -> Result<Response<SearchReply>, Status> {
+        let (found, places) = (self.found.clone(), self.places.clone());
+        Ok(Response::new(SearchReply { found, places, ..SearchReply::default() }))
+    }
+
+    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
+        Ok(Response::new(LocateReply { paths: self.paths.clone(), sources: self.sources.clone() }))
+    }
+}
