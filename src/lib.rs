@@ -12,6 +12,7 @@
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
+//! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
@@ -61,6 +62,7 @@ pub mod name;
 pub mod peer;
 pub mod rate;
 pub mod secret;
+pub mod tls;
 #[cfg(feature = "tracker")]
 pub mod tracker;
 

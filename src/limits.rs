@@ -265,6 +265,19 @@ pub const TRIED_ADDRESSES: usize = 1024;
 /// At a peer they keep a place of [`CONNECTIONS`], and are the first to give way.
 pub const TRIES: usize = 1024;
 
+// ---- TLS -----------------------------------------------------------------------------------
+
+/// A file of certificates or a key: dozens fit.
+pub const TLS_FILE_BYTES: u64 = 128 << 10;
+/// Whether these files have changed is looked at so often, and only when a connection is made.
+pub const TLS_LOOK_TIME: Duration = Duration::from_secs(1);
+/// Bytes received at once: for a handshake or a head, and for a file, which comes in records of 16 KiB.
+pub const TLS_BUFFER_BYTES: std::ops::Range<usize> = 4 << 10..64 << 10;
+/// A message of a handshake and what came with it; a longer one ends the connection.
+pub const TLS_MESSAGE_BYTES: usize = 80 << 10;
+/// What goes from a file to a socket at a time: four records. With them sealed a connection holds twice that.
+pub const TLS_SEND_BYTES: usize = 64 << 10;
+
 // ---- link: the peer's side of the tracker's protocol -----------------------------------------
 
 /// What a tracker was told less than so long before it was gone is told again to the next one that it is removed:

@@ -43,6 +43,7 @@ impl Peer {
         let config = LinkConfig {
             trackers: tracker.to_string().parse().unwrap(),
             secret: None,
+            tls: None,
             peer: peer_id(id),
             port: 5000,
             zone: Zone::default(),

@@ -26,6 +26,7 @@ use enjambre::{
     rate::Rate,
     say,
     secret::{self, Secret},
+    tls::{self, Role, Tls},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -77,6 +78,9 @@ static COMMAND: Command = Command {
             value: "FILE",
             help: "holds the swarm's secret: join by it, and answer only those who have it (answer all)",
         },
+        tls::CERT,
+        tls::KEY,
+        tls::CA,
         Flag {
             name: "--public-read",
             value: "",
@@ -138,7 +142,8 @@ fn options(args: Args) -> Result<Options, String> {
     let allowed = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
     let allowed = allowed.map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
     let names = allowed.chain(advertise.clone().map(Ok)).collect::<Result<_, _>>()?;
-    let access = Access { secret: Secret::of(&args)?, is_public_read: args.is_set("--public-read")?, names };
+    let (secret, tls) = (Secret::of(&args)?, Tls::of(&args, Role::Peer)?);
+    let access = Access { secret, is_public_read: args.is_set("--public-read")?, tls, names };
     if access.is_public_read && access.secret.is_none() {
         return Err(
             "--public-read keeps others from sending files, which takes a secret: give --secret-file FILE too".into()
@@ -189,21 +194,26 @@ fn run(options: Options) -> Result<u8, Failure> {
     let downloads = Downloads::default();
     let status = Status { peer: peer.to_string(), is_joined };
     let limit = options.upload_limit.map(Throttle::new);
-    let secret = access.secret.clone();
+    let (secret, tls) = (access.secret.clone(), access.tls.clone());
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
-    say(format_args!("serving http://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
+    say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
     if secret.is_none() && !bind.is_loopback() {
         say(format_args!(
             "no secret is set: whoever reaches port {port} can read these files and add others (--secret-file FILE)"
         ));
     }
 
+    if let Some(tls) = &tls {
+        tls.watch().map_err(system)?;
+    }
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     let end = End { how: Arc::default(), signals: signals.handle() };
     let refused = end.clone();
     let link = LinkConfig {
         trackers,
         secret: secret.clone(),
+        tls: tls.clone(),
         peer: peer.clone(),
         port,
         zone: zone.clone(),
@@ -216,7 +226,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let _ = known.set(link.clone());
 
     console::report_hashing(share.clone()).map_err(system)?;
-    let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret);
+    let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);
     let finder = Arc::new(link.clone());
     let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
     let jobs = Jobs::new(getter);

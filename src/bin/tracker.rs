@@ -13,6 +13,7 @@ use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits,
     secret::{self, Secret},
+    tls::{self, Role, Tls},
     tracker::{self, Health, Listeners, Shared, log},
 };
 use signal_hook::{
@@ -45,6 +46,9 @@ static COMMAND: Command = Command {
             value: "FILE",
             help: "holds the swarm's secret: answer only those who have it (answer all)",
         },
+        tls::CERT,
+        tls::KEY,
+        tls::CA,
     ],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
@@ -57,6 +61,7 @@ struct Options {
     metrics_listen: Option<SocketAddr>,
     store: Option<Store>,
     secret: Option<Secret>,
+    tls: Option<Tls>,
     config: tracker::Config,
 }
 
@@ -100,7 +105,8 @@ fn options(args: &Args) -> Result<Options, String> {
     let allow_advertise = args.is_set("--allow-advertise")? || secret.is_some();
     let metrics_listen = args.value("--metrics-listen")?;
     let store = args.value("--store")?;
-    Ok(Options { listen, metrics_listen, store, secret, config: tracker::Config { lease, allow_advertise } })
+    let tls = Tls::of(args, Role::Tracker)?;
+    Ok(Options { listen, metrics_listen, store, secret, tls, config: tracker::Config { lease, allow_advertise } })
 }
 
 /// What the tracker works on together with all who share its store, once it knows what they do.
@@ -133,9 +139,12 @@ fn listen(flag: &str, on: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-fn run(Options { listen: on, metrics_listen, store, secret, config }: Options) -> Result<(), String> {
+fn run(Options { listen: on, metrics_listen, store, secret, tls, config }: Options) -> Result<(), String> {
     tracker::raise_open_files();
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| format!("cannot wait for signals: {error}"))?;
+    if let Some(tls) = &tls {
+        tls.watch().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    }
     let (stop, mut stopped) = oneshot::channel();
     thread::spawn(move || {
         let mut signals = signals.forever();
@@ -171,8 +180,9 @@ fn run(Options { listen: on, metrics_listen, store, secret, config }: Options) -
     if let Some(monitor) = &monitor {
         log(format_args!("metrics on http://{}/metrics", address(monitor)?));
     }
-    log(format_args!("tracker listening on {at}, lease {} s", config.lease.as_secs()));
-    let serving = tracker::serve(Listeners { calls, monitor }, config, secret, health, shared, async {
+    let how = if tls.is_some() { ", by TLS" } else { "" };
+    log(format_args!("tracker listening on {at}, lease {} s{how}", config.lease.as_secs()));
+    let serving = tracker::serve(Listeners { calls, tls, monitor }, config, secret, health, shared, async {
         let _ = stopped.await;
         log("stopping");
     });

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
@@ -23,7 +23,10 @@ use super::{
     log::log,
     metrics::Metrics,
 };
-use crate::limits;
+use crate::{
+    limits,
+    tls::{Tls, Transport},
+};
 
 /// Raises this process's limit on open files as far as the system lets it: every peer keeps a
 /// connection, and the usual 1,024 would be the limit of the fleet.
@@ -36,6 +39,7 @@ pub fn raise_open_files() {
 /// What comes in at a listener. Never ends, whatever accepting fails of.
 pub(super) struct Connections {
     listener: TcpListener,
+    tls: Option<Tls>,
     callers: Arc<Callers>,
     metrics: Arc<Metrics>,
     /// Accepted since others had their turn.
@@ -51,6 +55,7 @@ impl Connections {
     /// Must be called within the runtime.
     pub(super) fn new(
         listener: std::net::TcpListener,
+        tls: Option<Tls>,
         callers: Arc<Callers>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -59,7 +64,7 @@ impl Connections {
         rustix::net::listen(&listener, limits::TRACKER_BACKLOG)?;
         let listener = TcpListener::from_std(listener)?;
         let bulk = Arc::new(Semaphore::new(limits::BULK_READERS));
-        Ok(Self { listener, callers, metrics, accepted: 0, bulk, pause: None, is_failing: false })
+        Ok(Self { listener, tls, callers, metrics, accepted: 0, bulk, pause: None, is_failing: false })
     }
 }
 
@@ -87,6 +92,7 @@ impl Stream for Connections {
                             // Best effort: without it small answers are late, and no less right.
                             let _ = stream.set_nodelay(true);
                             let bulk = Bulk::new(Arc::clone(&self.bulk));
+                            let stream = Transport::accepted(stream, self.tls.as_ref());
                             return Poll::Ready(Some(Ok(Connection::new(stream, caller, limits::RPC_IDLE_TIME, bulk))));
                         }
                         // It is closed at once: its owner hears of it and tries again.
@@ -160,7 +166,7 @@ impl Bulk {
 
 /// A connection that fails when nothing was read for long, be it that it never began to speak.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     pub(super) caller: Arc<Caller>,
     patience: Duration,
     silence: Pin<Box<Sleep>>,
@@ -168,7 +174,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, caller: Caller, patience: Duration, bulk: Bulk) -> Self {
+    fn new(stream: Transport, caller: Caller, patience: Duration, bulk: Bulk) -> Self {
         Self { stream, caller: Arc::new(caller), patience, silence: Box::pin(sleep(patience)), bulk }
     }
 }
@@ -220,7 +226,10 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     use super::*;
 
@@ -233,7 +242,7 @@ mod tests {
         let now = Instant::now().into_std();
         let caller = Arc::new(Callers::new(now)).connect(from.ip(), now).ok().unwrap();
         let bulk = Bulk::new(Arc::new(Semaphore::new(1)));
-        let mut connection = Connection::new(stream, caller, patience, bulk);
+        let mut connection = Connection::new(Transport::accepted(stream, None), caller, patience, bulk);
         let begun = Instant::now();
         let mut read = async || {
             let mut byte = [0];
@@ -259,7 +268,7 @@ mod tests {
             let (stream, from) = listener.accept().await.unwrap();
             let caller = callers.connect(from.ip(), Instant::now().into_std()).ok().unwrap();
             let bulk = Bulk::new(Arc::clone(&readers));
-            (client, Connection::new(stream, caller, Duration::from_secs(60), bulk))
+            (client, Connection::new(Transport::accepted(stream, None), caller, Duration::from_secs(60), bulk))
         };
         let (mut much, mut one) = connect().await;
         let (mut little, mut other) = connect().await;

@@ -31,12 +31,15 @@ use crate::{
         RenewReply, RenewRequest, SearchReply, SearchRequest, tracker_server::Tracker,
     },
     secret::Secret,
+    tls::Tls,
 };
 
 /// Where a tracker listens.
 pub struct Listeners {
     /// For peers, and whoever else speaks gRPC.
     pub calls: TcpListener,
+    /// What it is spoken by there, where the swarm has TLS.
+    pub tls: Option<Tls>,
     /// For metrics and `/healthz`, by HTTP.
     pub monitor: Option<TcpListener>,
 }
@@ -57,7 +60,7 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::default());
     let callers = Arc::new(Callers::new(Instant::now()));
     let calls = Arc::new(Calls::new(config, shared, Arc::clone(&metrics)));
-    let connections = Connections::new(listeners.calls, Arc::clone(&callers), Arc::clone(&metrics))?;
+    let connections = Connections::new(listeners.calls, listeners.tls, Arc::clone(&callers), Arc::clone(&metrics))?;
     if let Some(listener) = listeners.monitor {
         let monitor = Monitor {
             metrics: Arc::clone(&metrics),

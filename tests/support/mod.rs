@@ -437,7 +437,8 @@ impl Process {
     #[track_caller]
     pub fn serving(&self) -> SocketAddr {
         let (host, port) = self.wait_for_line(0, "the peer serves", |line| {
-            let authority = line.text.strip_prefix("serving http://")?.split(['/', ' ']).next()?;
+            let (_, address) = line.text.strip_prefix("serving http")?.split_once("://")?;
+            let authority = address.split(['/', ' ']).next()?;
             let (host, port) = authority.rsplit_once(':')?;
             Some((host.trim_matches(['[', ']']).to_owned(), port.parse::<u16>().ok()?))
         });

@@ -16,7 +16,7 @@ use super::{
     swarm::partial::Downloads,
     throttle::Throttle,
 };
-use crate::secret::Secret;
+use crate::{secret::Secret, tls::Tls};
 use door::{Desk, Door};
 use routes::{Asking, Routes};
 
@@ -47,6 +47,8 @@ pub struct Access {
     pub secret: Option<Secret>,
     /// All may read without it.
     pub is_public_read: bool,
+    /// By what this peer proves itself, and nobody reads along.
+    pub tls: Option<Tls>,
     /// What this peer is called, beside its addresses and `localhost`: who asks for another name is not meant for it.
     pub names: Vec<Host>,
 }

@@ -52,6 +52,11 @@ pub struct TrackerAddress {
 }
 
 impl TrackerAddress {
+    /// Its name, or its address without brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.bare()
+    }
+
     /// Whether the tracker runs on this machine, as far as its name says.
     pub(super) fn is_local(&self) -> bool {
         let mut addresses = self.resolve().into_iter().flatten().peekable();

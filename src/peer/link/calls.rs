@@ -5,18 +5,27 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
 };
 
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use prost::{Message, bytes::Bytes};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{
-    Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, metadata::AsciiMetadataValue, transport::Channel,
+    Request, Status,
+    client::Grpc,
+    codegen::{
+        Service,
+        http::{Uri, uri::PathAndQuery},
+    },
+    metadata::AsciiMetadataValue,
+    transport::Channel,
 };
 
 use super::{address::TrackerAddress, chance, replies::Refusal, retry, turns::Turns};
@@ -24,6 +33,7 @@ use crate::{
     codec::{self, Plain},
     limits, proto, say,
     secret::Secret,
+    tls::{Tls, Transport},
 };
 
 /// A request, and what belongs to it.
@@ -110,6 +120,7 @@ struct Trackers {
     number: usize,
     /// What proves the swarm's secret to them.
     authorization: Option<AsciiMetadataValue>,
+    tls: Option<Tls>,
     state: Mutex<State>,
     /// Another one is in use.
     moved: Notify,
@@ -122,7 +133,7 @@ struct State {
 }
 
 impl Caller {
-    pub(super) fn new(trackers: Vec<TrackerAddress>, secret: Option<&Secret>) -> Self {
+    pub(super) fn new(trackers: Vec<TrackerAddress>, secret: Option<&Secret>, tls: Option<Tls>) -> Self {
         let number = trackers.len();
         let authorization = secret.map(|secret| {
             let mut value = AsciiMetadataValue::try_from(secret.bearer()).expect("a secret fits into a header");
@@ -131,7 +142,7 @@ impl Caller {
             value
         });
         let state = Mutex::new(State { turns: Turns::new(trackers), channel: None });
-        Self(Arc::new(Trackers { number, authorization, state, moved: Notify::new() }))
+        Self(Arc::new(Trackers { number, authorization, tls, state, moved: Notify::new() }))
     }
 
     /// How many trackers there are.
@@ -282,7 +293,7 @@ impl Caller {
     /// each call has its time, and a connection that has failed one is not used again.
     fn connect(&self, tracker: &TrackerAddress) -> Channel {
         let mut endpoint = tracker.endpoint().expect("parsed as an endpoint before");
-        endpoint = endpoint.tcp_nodelay(true).http2_max_header_list_size(limits::HEAD_BYTES as u32);
+        endpoint = endpoint.http2_max_header_list_size(limits::HEAD_BYTES as u32);
         endpoint = match self.number() {
             1 => endpoint.connect_timeout(limits::RPC_CONNECT_TIME),
             _ => endpoint
@@ -290,7 +301,7 @@ impl Caller {
                 .http2_keep_alive_interval(limits::TRACKER_PING_INTERVAL)
                 .keep_alive_timeout(limits::TRACKER_PING_TIME),
         };
-        endpoint.connect_lazy()
+        endpoint.connect_with_connector_lazy(Dialer::new(tracker, self.0.tls.clone()))
     }
 
     async fn unary(&self, channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
@@ -305,6 +316,39 @@ impl Caller {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connects to a tracker, by TLS where there is any.
+struct Dialer {
+    tcp: HttpConnector,
+    host: Arc<str>,
+    tls: Option<Tls>,
+}
+
+impl Dialer {
+    fn new(tracker: &TrackerAddress, tls: Option<Tls>) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        Self { tcp, host: tracker.host().into(), tls }
+    }
+}
+
+impl Service<Uri> for Dialer {
+    type Response = TokioIo<Transport>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_ready(cx).map_err(io::Error::other)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let (connecting, host, tls) = (self.tcp.call(to), Arc::clone(&self.host), self.tls.clone());
+        Box::pin(async move {
+            let stream = connecting.await.map_err(io::Error::other)?.into_inner();
+            Transport::to_tracker(stream, &host, tls.as_ref()).await.map(TokioIo::new)
+        })
     }
 }
 

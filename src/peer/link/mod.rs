@@ -37,6 +37,7 @@ use crate::{
     peer::share::Share,
     proto::{self, LocateRequest, SearchRequest},
     secret::Secret,
+    tls::Tls,
 };
 
 /// What a link needs to know.
@@ -45,6 +46,8 @@ pub struct LinkConfig {
     pub trackers: Trackers,
     /// The swarm's secret.
     pub secret: Option<Secret>,
+    /// How it is spoken to where the swarm has TLS.
+    pub tls: Option<Tls>,
     /// Under which id to join.
     pub peer: PeerId,
     /// The port on which this peer serves.
@@ -142,7 +145,11 @@ impl Link {
             .thread_stack_size(256 << 10)
             .build()?;
         let shared = Arc::new(Shared {
-            caller: Caller::new(config.trackers.clone().ordered_for(&config.peer), config.secret.as_ref()),
+            caller: Caller::new(
+                config.trackers.clone().ordered_for(&config.peer),
+                config.secret.as_ref(),
+                config.tls.clone(),
+            ),
             config,
             standing: Mutex::default(),
             downloads: Mutex::default(),

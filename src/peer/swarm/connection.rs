@@ -10,7 +10,7 @@ pub(crate) mod oracle;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     ops::Range,
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use crate::{
     limits,
     peer::throttle::Throttle,
     secret::Secret,
+    tls::{Stream, Tls},
 };
 
 /// A connection to a source, opened when it is needed.
@@ -29,7 +30,7 @@ pub(super) struct Connection {
     source: SocketAddr,
     /// How long it may send nothing, or too little.
     patience: Duration,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// The stream stands before a request: all of the last answer was read, and nothing behind it.
     is_ready: bool,
     /// What was received behind a head.
@@ -40,6 +41,7 @@ pub(super) struct Connection {
     /// What the limit has let go and is not here yet.
     granted: usize,
     secret: Option<Secret>,
+    tls: Option<Tls>,
 }
 
 /// What a source tells of itself.
@@ -67,9 +69,15 @@ struct Head {
 impl Connection {
     /// A connection to be, to a source that is left after so long without [`limits::SOURCE_MIN_BYTES`]
     /// from it. Bodies are read no faster than `limit`.
-    pub(super) fn new(source: SocketAddr, patience: Duration, limit: Option<Throttle>, secret: Option<Secret>) -> Self {
+    pub(super) fn new(
+        source: SocketAddr,
+        patience: Duration,
+        limit: Option<Throttle>,
+        secret: Option<Secret>,
+        tls: Option<Tls>,
+    ) -> Self {
         let (stream, buffer) = (None, Vec::new());
-        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0, secret }
+        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0, secret, tls }
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
@@ -182,15 +190,9 @@ impl Connection {
                 result => return result,
             }
         }
-        let patience = limits::SOURCE_CONNECT_TIME.min(self.patience);
-        let stream = TcpStream::connect_timeout(&self.source, patience).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => FetchError::Connect("no answer in time".into()),
-            _ => FetchError::Connect(error.to_string()),
-        })?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(self.patience))?;
-        stream.set_write_timeout(Some(self.patience))?;
-        self.stream = Some(stream);
+        let time = limits::SOURCE_CONNECT_TIME.min(self.patience);
+        let stream = Stream::connect(&self.source, time, self.patience, self.tls.as_ref());
+        self.stream = Some(stream.map_err(FetchError::connecting)?);
         self.exchange(&request)
     }
 
@@ -222,7 +224,7 @@ impl Connection {
         }
     }
 
-    fn stream(&mut self) -> io::Result<&mut TcpStream> {
+    fn stream(&mut self) -> io::Result<&mut Stream> {
         self.stream.as_mut().ok_or_else(|| ErrorKind::NotConnected.into())
     }
 
@@ -294,13 +296,15 @@ impl Body<'_> {
             self.doze(room);
             let asked = Instant::now();
             match self.connection.stream()?.read(&mut block[filled..filled + room]) {
-                Ok(0) => return Err(FetchError::Short { missing: self.missing - filled as u64 }),
+                Ok(0) => return Err(self.cut_short(filled)),
                 Ok(read) => {
                     filled += read;
                     self.connection.granted = self.connection.granted.saturating_sub(read);
                     self.pace.step(read as u64, asked.elapsed())?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Under TLS, an end that the source did not announce.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.cut_short(filled)),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -312,6 +316,10 @@ impl Body<'_> {
         self.missing -= filled as u64;
         self.end();
         Ok(())
+    }
+
+    fn cut_short(&self, filled: usize) -> FetchError {
+        FetchError::Short { missing: self.missing - filled as u64 }
     }
 
     /// Sleeps for most of the time in which `left` bytes will come, by the pace of late, where that is

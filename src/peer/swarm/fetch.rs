@@ -1,14 +1,34 @@
 //! Piece lists, and what can go wrong with a source: the only ureq code.
 
-use std::{fmt, io, net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    fmt, io,
+    io::{Read, Write},
+    net::SocketAddr,
+    num::NonZeroUsize,
+    time::Duration,
+};
 
-use ureq::{Agent, RequestBuilder, Timeout, typestate::WithoutBody};
+use ureq::{
+    Agent, RequestBuilder, Timeout,
+    typestate::WithoutBody,
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
+    },
+};
 
 use super::{
     budget::{Budget, Part},
     connection::Connection,
 };
-use crate::{content::ContentId, limits, peer::throttle::Throttle, rate::Rate, secret::Secret};
+use crate::{
+    content::ContentId,
+    limits,
+    peer::throttle::Throttle,
+    rate::Rate,
+    secret::Secret,
+    tls::{Stream, Tls, is_timeout},
+};
 
 /// A client for sources. All its clones together keep to a number of connections, and to a rate.
 #[derive(Clone)]
@@ -19,6 +39,7 @@ pub struct Fetcher {
     budget: Budget,
     limit: Option<Throttle>,
     secret: Option<Secret>,
+    tls: Option<Tls>,
 }
 
 /// What went wrong with a source; shown as the end of a sentence that begins with its name.
@@ -27,6 +48,8 @@ pub struct Fetcher {
 pub enum FetchError {
     /// It cannot be reached.
     Connect(String),
+    /// It does not speak TLS as this swarm does; what of it, as the end of such a sentence.
+    Stranger(String),
     /// Its answer has another status than the one that belongs there.
     Status(u16),
     /// Its answer is of another range or length than was asked; what it said.
@@ -46,6 +69,10 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(reason) => write!(f, "cannot be reached: {reason}"),
+            Self::Stranger(reason) => f.write_str(reason),
+            Self::Status(400) => {
+                f.write_str("takes no such request (status 400): does it speak TLS, and this peer not?")
+            }
             Self::Status(status @ (404 | 410)) => write!(f, "does not have it (status {status})"),
             Self::Status(401) => f.write_str("wants another secret than this peer has (status 401)"),
             Self::Status(503) => f.write_str("is busy, or still hashing it (status 503)"),
@@ -63,8 +90,15 @@ impl std::error::Error for FetchError {}
 impl Fetcher {
     /// A client that leaves a source after so long without [`limits::SOURCE_MIN_BYTES`] from it. It opens
     /// so many connections at most, and receives no faster than `rate`; with a low one it opens fewer. It proves
-    /// the swarm's `secret` to every source, and follows none to another place.
-    pub fn new(patience: Duration, connections: NonZeroUsize, rate: Option<Rate>, secret: Option<Secret>) -> Self {
+    /// the swarm's `secret` to every source, and follows none to another place. With `tls`, sources have to prove
+    /// themselves too.
+    pub fn new(
+        patience: Duration,
+        connections: NonZeroUsize,
+        rate: Option<Rate>,
+        secret: Option<Secret>,
+        tls: Option<Tls>,
+    ) -> Self {
         let fed = rate.map_or(u64::MAX, |rate| rate.bytes() / limits::RATE_OF_CONNECTION);
         let fed = NonZeroUsize::new(usize::try_from(fed).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN);
         let budget = Budget::new(connections.min(fed));
@@ -88,7 +122,8 @@ impl Fetcher {
             .timeout_recv_body(Some(patience * limits::PIECE_LIST_PATIENCE))
             .timeout_per_write(Some(patience))
             .build();
-        Self { agent: config.into(), patience, budget, limit, secret }
+        let agent = Agent::with_parts(config, Dialer(tls.clone()), DefaultResolver::default());
+        Self { agent, patience, budget, limit, secret, tls }
     }
 
     /// Whether a source has the piece list of a content; one that downloads it and has none yet holds its
@@ -141,7 +176,7 @@ impl Fetcher {
 
     /// A connection for pieces of a content and the news of it.
     pub(super) fn connection(&self, source: SocketAddr) -> Connection {
-        Connection::new(source, self.patience, self.limit.clone(), self.secret.clone())
+        Connection::new(source, self.patience, self.limit.clone(), self.secret.clone(), self.tls.clone())
     }
 
     /// The part that one download more has of all connections.
@@ -152,6 +187,77 @@ impl Fetcher {
     /// How fast it may receive.
     pub(super) fn rate(&self) -> Option<Rate> {
         self.limit.as_ref().map(Throttle::rate)
+    }
+}
+
+/// Connects to where an URL says, whatever its scheme: a swarm has TLS everywhere or nowhere.
+#[derive(Debug)]
+struct Dialer(Option<Tls>);
+
+impl Connector for Dialer {
+    type Out = Line;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, ureq::Error> {
+        let to = details.addrs.first().ok_or(ureq::Error::HostNotFound)?;
+        let time = details.timeout.not_zero().map_or(limits::SOURCE_CONNECT_TIME, |time| *time);
+        let stream = Stream::connect(to, time, time, self.0.as_ref()).map_err(|error| match is_timeout(&error) {
+            true => ureq::Error::Timeout(Timeout::Connect),
+            false => error.into(),
+        })?;
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Line { stream, buffers }))
+    }
+}
+
+/// A connection as ureq wants it.
+struct Line {
+    stream: Stream,
+    buffers: LazyBuffers,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Line")
+    }
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let sent = self.stream.write_all(&self.buffers.output()[..amount]);
+        sent.map_err(|error| timed(error, timeout.for_write()))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
+        let patience = timeout.not_zero().map_or(limits::SOURCE_STALL_TIME, |time| *time);
+        let read = self.stream.set_patience(patience).and_then(|()| self.stream.read(self.buffers.input_append_buf()));
+        let read = read.map_err(|error| timed(error, timeout))?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    /// Of these none is kept.
+    fn is_open(&mut self) -> bool {
+        false
+    }
+}
+
+fn timed(error: io::Error, timeout: NextTimeout) -> ureq::Error {
+    if is_timeout(&error) { ureq::Error::Timeout(timeout.reason) } else { error.into() }
+}
+
+impl FetchError {
+    /// Why no connection came about.
+    pub(super) fn connecting(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Connect("no answer in time".into()),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Self::Stranger(error.to_string()),
+            _ => Self::Connect(error.to_string()),
+        }
     }
 }
 
@@ -176,8 +282,9 @@ impl From<io::Error> for FetchError {
                 Self::Connect(error.to_string())
             }
             Kind::TimedOut | Kind::WouldBlock => Self::Slow,
-            _ => match error.downcast::<ureq::Error>() {
+            kind => match error.downcast::<ureq::Error>() {
                 Ok(error) => error.into(),
+                Err(error) if matches!(kind, Kind::InvalidInput | Kind::InvalidData) => Self::connecting(error),
                 Err(error) => Self::Broken(error.to_string()),
             },
         }

@@ -296,7 +296,7 @@ fn get_seen_by(
     path: &str,
     sources: &[Source],
 ) -> (Result<Report, GetError>, Vec<String>) {
-    get_by(&Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None, None), downloads, home, id, path, sources)
+    get_by(&Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None, None, None), downloads, home, id, path, sources)
 }
 
 fn get_by(
@@ -499,7 +499,7 @@ fn the_only_connection_stays_with_no_source_that_has_nothing_of_use() {
         for (manner, is_partial) in [(Manner::Honest, true), (Manner::Busy, false), (Manner::Hangs, false)] {
             let home = Home::new();
             let idler = Source { is_partial, ..source("idler", &Peer::start(manner, &content), SIZE) };
-            let fetcher = Fetcher::new(PATIENCE, NonZeroUsize::MIN, None, None);
+            let fetcher = Fetcher::new(PATIENCE, NonZeroUsize::MIN, None, None, None);
             let (result, _) = get_by(&fetcher, &Downloads::default(), &home, &id, "a", &[idler, honest.clone()]);
             assert_eq!(result.unwrap().sources, ["honest".parse().unwrap()], "{manner:?}");
         }

@@ -164,7 +164,7 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         client.write_all(sent).unwrap();
         drop(client);
-        let mut wire = Wire::new(&server);
+        let mut wire = Wire::new(&server, None);
         let mut bytes = Vec::new();
         let result = Body::new(&mut wire, framing, false).read_to_end(&mut bytes);
         let mut rest = Vec::new();

@@ -154,7 +154,7 @@ fn parts(target: &str) -> Option<(Option<&str>, &str)> {
         return Some((None, target));
     }
     let (scheme, rest) = target.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") {
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
@@ -219,6 +219,7 @@ mod tests {
             ("GET /a%20b?c HTTP/1.1", Ok("/a%20b?c")),
             ("GET http://h/a HTTP/1.1", Ok("/a")),
             ("GET HTTP://h HTTP/1.1", Ok("/")),
+            ("GET https://h/a HTTP/1.1", Ok("/a")),
             ("GET ftp://h/a HTTP/1.1", Err(400)),
             ("GET http://h?a/files/b HTTP/1.1", Err(400)),
             ("GET http:///a HTTP/1.1", Err(400)),

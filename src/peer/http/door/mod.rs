@@ -27,7 +27,7 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::{address::origin, limits, peer::throttle::Throttle};
+use crate::{address::origin, limits, peer::throttle::Throttle, tls::Tls};
 use body::Body;
 use guard::{Guard, Refusal};
 use head::{Framing, Head};
@@ -43,6 +43,7 @@ mod head;
 mod inner;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
+mod sealed;
 mod send;
 mod slots;
 mod wire;
@@ -121,6 +122,7 @@ pub(super) type Direct = Box<dyn Fn(&Asking) -> Option<Outcome> + Send + Sync>;
 /// The open door.
 pub(super) struct Door {
     listener: TcpListener,
+    tls: Option<Tls>,
     guard: Guard,
     direct: Direct,
     inner: Inner,
@@ -147,8 +149,9 @@ impl Door {
         rustix::net::listen(&listener, limits::CONNECTIONS_QUEUED)?;
         let slots = Arc::default();
         let is_closing = AtomicBool::new(false);
+        let tls = access.tls.clone();
         let guard = Guard::new(access);
-        let door = Arc::new(Self { listener, guard, direct, inner, desk, slots, limit, is_closing });
+        let door = Arc::new(Self { listener, tls, guard, direct, inner, desk, slots, limit, is_closing });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -186,22 +189,24 @@ impl Door {
         // Small answers must not wait for an acknowledgement of the ones before.
         let _ = stream.set_nodelay(true);
         let _ = stream.set_write_timeout(Some(limits::SLOW_LOOK_TIME));
-        let Some(slot) = self.slots.admit(&stream, from) else { return turn_away(&stream) };
+        let Some(slot) = self.slots.admit(&stream, from) else { return self.turn_away(&stream) };
         let door = Arc::clone(self);
         let for_thread = Arc::clone(&stream);
         let serve = move || door.serve(&for_thread, from, &slot);
         let thread = thread::Builder::new().name("connection".into()).stack_size(limits::CONNECTION_STACK).spawn(serve);
         if thread.is_err() {
-            turn_away(&stream);
+            self.turn_away(&stream);
         }
     }
 
     /// Serves one connection to its end.
     fn serve(&self, stream: &TcpStream, from: IpAddr, slot: &Slot) {
-        let mut wire = Wire::new(stream);
+        let Ok(session) = self.tls.as_ref().map(Tls::answer).transpose() else { return };
+        let mut wire = Wire::new(stream, session);
+        let mut agreed = wire.agree(limits::HEAD_TIME);
         let mut idle = limits::HEAD_TIME;
         loop {
-            let head = match wire.read_head(idle) {
+            let head = match std::mem::replace(&mut agreed, Ok(())).and_then(|()| wire.read_head(idle)) {
                 Ok(head) => head,
                 Err(NoHead::Over) => return,
                 Err(NoHead::Refused(answer)) => {
@@ -216,7 +221,7 @@ impl Door {
             }
             let after = match self.guard.check(&head, from, Instant::now()) {
                 Ok(()) => self.exchange(&mut wire, &head),
-                Err(refusal) => self.refuse(&wire, slot, &head, &refusal),
+                Err(refusal) => self.refuse(&mut wire, slot, &head, &refusal),
             };
             match after {
                 Ok(After::Kept) => {}
@@ -231,7 +236,7 @@ impl Door {
     }
 
     /// Answers who is not let through. Nothing of a body is read for that.
-    fn refuse(&self, wire: &Wire, slot: &Slot, head: &Head, refusal: &Refusal) -> io::Result<After> {
+    fn refuse(&self, wire: &mut Wire, slot: &Slot, head: &Head, refusal: &Refusal) -> io::Result<After> {
         if let Some(pause) = refusal.pause
             && !slot.hold(pause)
         {
@@ -249,7 +254,6 @@ impl Door {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
-        let stream = wire.stream();
         let mut body = Body::new(wire, head.framing, head.expects_continue);
         let mut about = About { length, was_parked: false };
         let (answer, left) = loop {
@@ -272,8 +276,8 @@ impl Door {
         let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
-            Some((file, range)) if !is_head => send::send_file(stream, &bytes, &*file, range, self.limit.as_ref())?,
-            _ => send::send_bytes(stream, &bytes)?,
+            Some((file, range)) if !is_head => wire.send_file(&bytes, &*file, range, self.limit.as_ref())?,
+            _ => wire.send(&bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })
     }
@@ -287,6 +291,16 @@ impl Door {
         let number = self.desk.open(about);
         let answer = self.inner.ask(head, number);
         (answer, self.desk.close(number))
+    }
+
+    /// Tells a client that there is no place for it, without waiting for anything; so there is nothing to tell it under
+    /// TLS.
+    fn turn_away(&self, stream: &TcpStream) {
+        if self.tls.is_none() {
+            let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
+            let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Write);
     }
 }
 
@@ -342,11 +356,4 @@ fn head_bytes(status: u16, lines: &[u8], length: u64, is_kept: bool) -> Vec<u8> 
     }
     bytes.extend_from_slice(if is_kept { b"\r\n" } else { b"Connection: close\r\n\r\n" });
     bytes
-}
-
-/// Tells a client that there is no place for it, without waiting for anything.
-fn turn_away(stream: &TcpStream) {
-    let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
-    let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
 }

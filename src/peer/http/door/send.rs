@@ -25,7 +25,7 @@ pub(super) fn send_bytes(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     send_all(stream, bytes, SendFlags::empty(), &mut Pace::default())
 }
 
-fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: SendFlags, pace: &mut Pace) -> io::Result<()> {
+pub(super) fn send_all(stream: &TcpStream, mut bytes: &[u8], flags: SendFlags, pace: &mut Pace) -> io::Result<()> {
     while !bytes.is_empty() {
         let sent = paced(pace, || send(stream, bytes, flags | SendFlags::NOSIGNAL))?;
         bytes = &bytes[sent..];

@@ -3,16 +3,28 @@
 use std::{
     io::{self, ErrorKind, Read},
     net::TcpStream,
+    ops::Range,
     time::{Duration, Instant},
 };
 
-use super::{head, send::send_bytes};
-use crate::{limits, peer::http::answer::Answer};
+use rustix::net::SendFlags;
+
+use super::{
+    Promised, head, sealed,
+    send::{send_all, send_bytes, send_file},
+};
+use crate::{
+    limits,
+    peer::{http::answer::Answer, throttle::Throttle},
+    tls::{Session, is_timeout, is_tls},
+};
 
 /// A connection and what was read from it and not used yet: at most a head's bytes, since only
 /// heads are read into the buffer. So pipelining costs the client waiting, and nobody memory.
 pub(super) struct Wire<'a> {
     stream: &'a TcpStream,
+    /// What all goes through where there is TLS.
+    session: Option<Session>,
     buffer: Vec<u8>,
     /// The receive time-out now set, to spare the system call.
     timeout: Option<Duration>,
@@ -29,18 +41,29 @@ pub(super) enum NoHead {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(stream: &'a TcpStream) -> Self {
-        Self { stream, buffer: Vec::new(), timeout: None, body_deadline: None }
+    pub(super) fn new(stream: &'a TcpStream, session: Option<Session>) -> Self {
+        Self { stream, session, buffer: Vec::new(), timeout: None, body_deadline: None }
     }
 
-    pub(super) fn stream(&self) -> &'a TcpStream {
-        self.stream
+    /// Agrees on TLS with the client, where there is any, within a time.
+    pub(super) fn agree(&mut self, wait: Duration) -> Result<(), NoHead> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.handshake(self.stream, wait).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                self.session = None;
+                NoHead::Refused(Answer::problem(400, "This port speaks TLS: ask it by https:// and not by http://."))
+            }
+            _ => NoHead::Over,
+        })
     }
 
     /// Waits for a head, `idle` long for its first byte and [`limits::HEAD_TIME`] for the rest, and
     /// calls `begun` when the first byte is here.
     pub(super) fn read_head(&mut self, idle: Duration) -> Result<head::Head, NoHead> {
         let mut deadline = None;
+        if let Some(session) = self.session.as_mut().filter(|_| self.buffer.is_empty()) {
+            session.rest();
+        }
         loop {
             if let Some(end) = head::end(&self.buffer) {
                 let parsed = head::parse(&self.buffer[..end]).map_err(NoHead::Refused);
@@ -50,6 +73,10 @@ impl<'a> Wire<'a> {
                     self.buffer = Vec::new();
                 }
                 return parsed;
+            }
+            if self.buffer.first().is_some_and(|first| is_tls(*first)) {
+                let detail = "This port speaks no TLS: ask it by http:// and not by https://.";
+                return Err(NoHead::Refused(Answer::problem(400, detail)));
             }
             if self.buffer.len() >= limits::HEAD_BYTES {
                 return Err(NoHead::Refused(Answer::problem(431, "A request's head is at most 16 KiB long.")));
@@ -83,6 +110,9 @@ impl<'a> Wire<'a> {
     fn receive(&mut self, bytes: &mut [u8], wait: Duration) -> io::Result<usize> {
         if wait.is_zero() {
             return Err(ErrorKind::TimedOut.into());
+        }
+        if let Some(session) = &mut self.session {
+            return session.read(self.stream, bytes, wait);
         }
         if self.timeout != Some(wait) {
             self.stream.set_read_timeout(Some(wait))?;
@@ -139,13 +169,38 @@ impl<'a> Wire<'a> {
     }
 
     /// Sends all of `bytes`.
-    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        send_bytes(self.stream, bytes)
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.session {
+            None => send_bytes(self.stream, bytes),
+            Some(session) => {
+                let mut pace = Pace::default();
+                session.write(bytes, |sealed| send_all(self.stream, sealed, SendFlags::empty(), &mut pace))
+            }
+        }
+    }
+
+    /// Sends `head`, then the bytes of `range`, as [`send_file`] does.
+    pub(super) fn send_file(
+        &mut self,
+        head: &[u8],
+        promised: &dyn Promised,
+        range: Range<u64>,
+        limit: Option<&Throttle>,
+    ) -> io::Result<()> {
+        match &mut self.session {
+            None => send_file(self.stream, head, promised, range, limit),
+            Some(session) => sealed::send_file(self.stream, session, head, promised, range, limit),
+        }
     }
 
     /// Throws away what still comes, until the client closes: bytes left unread when a connection
     /// is closed would reset it, and the answer on its way might be lost with it (RFC 9112 section 9.6).
     pub(super) fn linger(&mut self) {
+        if let Some(mut session) = self.session.take() {
+            // The client knows by this that its answer is whole.
+            let _ = session.close(|sealed| send_bytes(self.stream, sealed));
+            self.timeout = None;
+        }
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
         let deadline = Instant::now() + limits::DRAIN_TIME;
         let mut block = [0; 4096];
@@ -195,11 +250,6 @@ impl Pace {
         }
         Ok(())
     }
-}
-
-/// Whether a socket's time-out is what ended a call.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 pub(super) fn bad_framing() -> io::Error {
