@@ -19,7 +19,7 @@ TARGET = names ranges pieces news index requests registry
 SEED = 1
 
 .PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store
-.PHONY: bench-attacks bench-comeback simulate check fuzz clean tools
+.PHONY: bench-attacks bench-comeback bench-tls simulate check fuzz clean tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench-attacks: tools ## every attack on one peer, and how somebody else is serve
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench attacks
 
+bench-tls: tools ## a get under TLS next to a plain one, all of it on one core (a minute, 4 GiB of memory)
+	@scripts/release.sh $(NATIVE)
+	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench tls
+
 simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
 	@cargo bench --quiet --bench simulate -- --seed $(SEED)
 
@@ -82,6 +86,7 @@ check: tools ## formatting and lints, as CI wants them, and the tests of a minim
 	cargo test --quiet --lib --no-default-features --features tracker
 	cargo test --quiet --test tracker --test operations --no-default-features --features tracker,peer
 	cargo clippy --lib --bin peer --no-default-features --features peer -- -D warnings
+	cargo clippy --lib --bins --no-default-features --features tracker,peer,pure-tls -- -D warnings
 
 fuzz: tools ## what reads strangers' bytes, with cargo-fuzz and a nightly compiler (TARGET=names for one, TIME=600 for ten minutes each)
 	@scripts/fuzz.sh $(TIME) $(TARGET)

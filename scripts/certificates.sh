@@ -33,7 +33,7 @@ if [ ! -e "$folder/ca.key" ]; then
 		x509_extensions = extensions
 		prompt = no
 		[name]
-		CN = Enjambre swarm of $(date +%Y-%m-%d)
+		CN = Enjambre swarm $(openssl rand -hex 8)
 		[extensions]
 		basicConstraints = critical, CA:TRUE, pathlen:0
 		keyUsage = critical, keyCertSign, cRLSign

@@ -9,7 +9,7 @@ agreed='MIT Apache-2.0 BSD-2-Clause BSD-3-Clause ISC Zlib Unicode-3.0 CC0-1.0 Un
 
 # `A OR B` and the older `A/B` are a choice, so one agreed part is enough; `A AND B` needs both.
 for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do
-	cargo tree --locked --edges normal,build --target "$target" --prefix none --format '{p}|{l}'
+	cargo tree --locked --all-features --edges normal,build --target "$target" --prefix none --format '{p}|{l}'
 done | sed 's/ (\*)$//' | sort -u |
 	awk -F '|' -v agreed="$agreed" '
 		BEGIN { split(agreed, list, " "); for (i in list) ok[list[i]] = 1 }

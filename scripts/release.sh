@@ -33,27 +33,27 @@ wants_loader() { # FILE
 }
 
 build() { # TARGET
-	target=$1 pure=
+	target=$1
 	upper=$(echo "$target" | tr 'a-z-' 'A-Z_')
 	compiler=$(compiler_for "$target")
 	if [ -n "$compiler" ]; then
 		export "CC_$(echo "$target" | tr - _)=$compiler"
 	else
-		pure=,pure-rust
-		echo "$target: no C compiler for it (Debian: gcc-$(echo "${target%%-*}" | tr _ -)-linux-gnu and its libc6-dev): hashing in Rust, slower"
+		echo "$target: no C compiler for it (Debian: gcc-$(echo "${target%%-*}" | tr _ -)-linux-gnu and its libc6-dev): hashing in Rust, slower; TLS by graviola, 1 MB larger"
 	fi
 	# Another machine's code is not for the host's linker; the one that comes with Rust links any.
 	[ "${target%%-*}" = "$(uname -m)" ] || export "CARGO_TARGET_${upper}_LINKER=rust-lld"
 	for binary in tracker peer; do
 		# Cargo.toml says why the peer has a profile of its own.
-		profile=small features=peer
-		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection,etcd}
+		profile=small features=peer,tls
+		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection,etcd,tls}
+		[ -n "$compiler" ] || features=$(echo "$features" | sed 's/\<tls\>/pure-tls/'),pure-rust
 		# LLVM puts functions of up to 225 (by its own measure) into each place that calls them. That makes an idle
 		# tracker 0.2 MB larger in memory, for at most a twentieth of its CPU (`make size`, `make bench-comeback`).
 		flags=${RUSTFLAGS:-}
 		[ "$binary" = peer ] || flags="$flags -C llvm-args=-inline-threshold=150"
 		RUSTFLAGS=$flags cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
-			--no-default-features --features "$features$pure"
+			--no-default-features --features "$features"
 		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"
 		if wants_loader "dist/$target/$binary"; then
 			echo "dist/$target/$binary is not static" >&2

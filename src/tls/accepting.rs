@@ -22,6 +22,8 @@ pub(super) enum Accepting {
     New(Option<(TcpStream, Arc<ServerConfig>)>),
     Agreeing(Box<Accept<TcpStream>>),
     Open(Box<TlsStream<TcpStream>>),
+    /// It was told that it should speak TLS. What it still sends is read, or the answer might be lost with a reset.
+    Refused(TcpStream),
 }
 
 /// What who speaks HTTP/2 without TLS is told, in its own terms: no settings, and a GOAWAY (RFC 9113 sections 6.5 and
@@ -45,12 +47,23 @@ impl Accepting {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             };
             if !is_tls(first[0]) {
-                // There is room for it: nothing was sent before. What has come is read, or closing would reset it.
+                // There is room for it: nothing was sent before.
                 let _ = stream.try_write(GO_AWAY);
-                let _ = stream.try_read(&mut [0; 4096]);
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "does not speak TLS")));
+                *self = Self::Refused(stream);
+            } else {
+                *self = Self::Agreeing(Box::new(TlsAcceptor::from(config).accept(stream)));
             }
-            *self = Self::Agreeing(Box::new(TlsAcceptor::from(config).accept(stream)));
+        }
+        if let Self::Refused(stream) = self {
+            let mut block = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut block);
+            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            // Others have their turn before more is read.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if let Self::Agreeing(accept) = self {
             let stream = ready!(Pin::new(&mut **accept).poll(cx))?;
@@ -58,7 +71,7 @@ impl Accepting {
         }
         match self {
             Self::Open(stream) => Poll::Ready(Ok(Pin::new(&mut **stream))),
-            Self::New(_) | Self::Agreeing(_) => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 }
@@ -77,14 +90,14 @@ impl AsyncWrite for Accepting {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Open(stream) => Pin::new(&mut **stream).poll_flush(cx),
-            Self::New(_) | Self::Agreeing(_) => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Open(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
-            Self::New(_) | Self::Agreeing(_) => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }

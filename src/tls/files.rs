@@ -22,9 +22,9 @@ use crate::{args::Args, limits, say};
 
 /// Where the certificate, its key and the authority's certificate are.
 pub(super) struct Files {
-    cert: String,
-    key: String,
-    ca: String,
+    pub(super) cert: String,
+    pub(super) key: String,
+    pub(super) ca: String,
 }
 
 /// What tells that a file has been written or replaced: time, length and inode; none where it is not there.
@@ -76,9 +76,9 @@ impl Files {
 
         let mut roots = RootCertStore::empty();
         let authorities = certificates(ca).map_err(|error| of_flag(CA.name, ca, error))?;
-        for authority in authorities {
+        for authority in &authorities {
             roots
-                .add(authority)
+                .add(authority.clone())
                 .map_err(|error| of_flag(CA.name, ca, format!("holds no authority ({error}); {HOW}")))?;
         }
         let roots = Arc::new(roots);
@@ -87,6 +87,9 @@ impl Files {
         let bytes = read(key).map_err(|error| of_flag(KEY.name, key, error))?;
         let private = PrivateKeyDer::from_pem_slice(&bytes)
             .map_err(|_| of_flag(KEY.name, key, format!("holds no private key in PEM; {HOW}")))?;
+        if authorities.contains(&chain[0]) {
+            return Err(of_flag(CERT.name, cert, format!("is the authority's own and no host's; {HOW}")));
+        }
         check(&chain, &roots, role, &provider).map_err(|error| match error {
             Unfit::Authority => format!("{} {cert} is not from the authority of {} {ca}; {HOW}", CERT.name, CA.name),
             Unfit::Other(error) => of_flag(CERT.name, cert, error),

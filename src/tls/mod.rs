@@ -15,6 +15,8 @@ mod session;
 mod stream;
 #[cfg(feature = "rustls")]
 mod swarm;
+#[cfg(all(test, feature = "rustls"))]
+mod tests;
 mod transport;
 
 use crate::args::Flag;

@@ -59,11 +59,15 @@ impl Tls {
     /// A sentence that says what is wrong with the flags or the files, and what to do.
     pub fn of(args: &Args, role: Role) -> Result<Option<Self>, String> {
         let Some(files) = Files::of(args)? else { return Ok(None) };
+        files.warn();
+        Self::new(files, role).map(Some)
+    }
+
+    pub(super) fn new(files: Files, role: Role) -> Result<Self, String> {
         let (looked, stamps) = (Instant::now(), files.stamps());
         let configs = files.read(role)?;
-        files.warn();
         let state = Mutex::new(State { configs, stamps, looked });
-        Ok(Some(Self(Arc::new(Shared { files, role, state }))))
+        Ok(Self(Arc::new(Shared { files, role, state })))
     }
 
     /// Reads the files anew on SIGHUP.
@@ -128,7 +132,7 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connected = TlsConnector::from(self.configs().to_trackers).connect(name, stream).await;
         let stream = connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(error) => io::Error::new(io::ErrorKind::InvalidData, explain(error)),
+            Some(error) => io::Error::new(io::ErrorKind::InvalidData, format!("it {}", explain(error))),
             None => error,
         })?;
         Ok(Box::new(stream))
@@ -143,9 +147,7 @@ pub(super) fn explain(error: &rustls::Error) -> String {
             "does not speak TLS: start it with --tls-cert, --tls-key and --tls-ca"
         }
         rustls::Error::InvalidCertificate(error) => match error {
-            Of::UnknownIssuer | Of::BadSignature => {
-                "has a certificate that is not from the authority of --tls-ca: it is none of this swarm"
-            }
+            Of::UnknownIssuer | Of::BadSignature => "has a certificate that is not from the authority of --tls-ca",
             Of::Expired | Of::ExpiredContext { .. } => {
                 "has a certificate whose time is over: make it a new one by scripts/certificates.sh"
             }

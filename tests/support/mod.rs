@@ -40,11 +40,13 @@ use rustix::{
     process::Pid,
 };
 
+mod certificates;
 mod etcd;
 mod fleet;
 mod grpc;
 mod http;
 mod http2;
+pub use certificates::*;
 pub use etcd::*;
 pub use fleet::*;
 pub use grpc::*;

@@ -220,6 +220,15 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let text = printable(status.message());
         match status.code() {
+            // It is not a tracker's word but the connection's. tonic wraps what the system said ("Connection refused") in
+            // layers of its own.
+            _ if status.source().is_some() => {
+                let mut cause: &dyn Error = &status;
+                while let Some(inner) = cause.source() {
+                    cause = inner;
+                }
+                Self::Away(printable(&cause.to_string()))
+            }
             Code::AlreadyExists => Self::Taken(text),
             Code::NotFound => Self::Forgotten,
             Code::Aborted => Self::Superseded,
@@ -230,15 +239,7 @@ impl From<Status> for Refusal {
             Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
                 Self::Never(text)
             }
-            // tonic wraps what the system said ("Connection refused") in layers of its own.
-            _ => {
-                let mut cause: &dyn Error = &status;
-                while let Some(inner) = cause.source() {
-                    cause = inner;
-                }
-                let cause = if status.source().is_some() { printable(&cause.to_string()) } else { text };
-                Self::Away(if cause.is_empty() { format!("{:?}", status.code()) } else { cause })
-            }
+            code => Self::Away(if text.is_empty() { format!("{code:?}") } else { text }),
         }
     }
 }
