@@ -273,8 +273,11 @@ pub const TLS_FILE_BYTES: u64 = 128 << 10;
 pub const TLS_LOOK_TIME: Duration = Duration::from_secs(1);
 /// Bytes received at once: for a handshake or a head, and for a file, which comes in records of 16 KiB.
 pub const TLS_BUFFER_BYTES: std::ops::Range<usize> = 4 << 10..64 << 10;
-/// A message of a handshake and what came with it; a longer one ends the connection.
+/// What is held of a source's message that is not whole: a long chain of certificates fits.
 pub const TLS_MESSAGE_BYTES: usize = 80 << 10;
+/// What who connects may send before both have agreed: 2 KiB are usual, and others' keys may be longer. A tracker's
+/// [`TRACKER_CONNECTIONS`] strangers then take 160 MB at most.
+pub const TLS_HELLO_BYTES: usize = 8 << 10;
 /// What goes from a file to a socket at a time: four records. With them sealed a connection holds twice that.
 pub const TLS_SEND_BYTES: usize = 64 << 10;
 

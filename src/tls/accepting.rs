@@ -15,13 +15,14 @@ use tokio::{
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
 use super::is_tls;
+use crate::limits;
 
 /// Agrees with the other end when it is first read from or written to.
 pub(super) enum Accepting {
     /// Nothing has come.
     New(Option<(TcpStream, Arc<ServerConfig>)>),
-    Agreeing(Box<Accept<TcpStream>>),
-    Open(Box<TlsStream<TcpStream>>),
+    Agreeing(Box<Accept<Hello>>),
+    Open(Box<TlsStream<Hello>>),
     /// It was told that it should speak TLS. What it still sends is read, or the answer might be lost with a reset.
     Refused(TcpStream),
 }
@@ -37,7 +38,7 @@ impl Accepting {
         Self::New(Some((stream, config)))
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<Hello>>>> {
         if let Self::New(new) = self {
             let Some((stream, _)) = new else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
             let mut first = [0];
@@ -51,7 +52,8 @@ impl Accepting {
                 let _ = stream.try_write(GO_AWAY);
                 *self = Self::Refused(stream);
             } else {
-                *self = Self::Agreeing(Box::new(TlsAcceptor::from(config).accept(stream)));
+                let hello = Hello { stream, room: Some(limits::TLS_HELLO_BYTES) };
+                *self = Self::Agreeing(Box::new(TlsAcceptor::from(config).accept(hello)));
             }
         }
         if let Self::Refused(stream) = self {
@@ -66,7 +68,8 @@ impl Accepting {
             return Poll::Pending;
         }
         if let Self::Agreeing(accept) = self {
-            let stream = ready!(Pin::new(&mut **accept).poll(cx))?;
+            let mut stream = ready!(Pin::new(&mut **accept).poll(cx))?;
+            stream.get_mut().0.room = None;
             *self = Self::Open(Box::new(stream));
         }
         match self {
@@ -99,5 +102,49 @@ impl AsyncWrite for Accepting {
             Self::Open(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             _ => Poll::Ready(Ok(())),
         }
+    }
+}
+
+/// A connection of which so much may be read until both have agreed, and all afterwards.
+pub(super) struct Hello {
+    stream: TcpStream,
+    room: Option<usize>,
+}
+
+impl AsyncRead for Hello {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if let Some(room) = &mut self.room {
+            let left = room.checked_sub(buf.filled().len() - before);
+            *room = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "sends too much to begin with"))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Hello {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -15,7 +15,8 @@ mod session;
 mod stream;
 #[cfg(feature = "rustls")]
 mod swarm;
-#[cfg(all(test, feature = "rustls"))]
+#[cfg(test)]
+#[cfg(feature = "rustls")]
 mod tests;
 mod transport;
 

@@ -4,6 +4,7 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::TcpStream,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,7 +25,11 @@ pub struct Session {
     side: Side,
     /// Records as they came, of which those at `unopened` are still to be opened.
     incoming: Vec<u8>,
-    unopened: std::ops::Range<usize>,
+    unopened: Range<usize>,
+    /// How long that may get.
+    most: usize,
+    /// The receive time-out now set, to spare the system call.
+    timeout: Option<Duration>,
     /// What was opened and not taken, and how much of that was taken.
     opened: Vec<u8>,
     taken: usize,
@@ -99,17 +104,19 @@ enum State {
 impl Session {
     /// The end that answers.
     pub(super) fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        UnbufferedServerConnection::new(config).map(|server| Self::new(Side::Server(Box::new(server))))
+        let server = Side::Server(Box::new(UnbufferedServerConnection::new(config)?));
+        Ok(Self::new(server, limits::TLS_HELLO_BYTES))
     }
 
     /// The end that asks one that goes by this name.
     pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, rustls::Error> {
-        UnbufferedClientConnection::new(config, name).map(|client| Self::new(Side::Client(Box::new(client))))
+        let client = Side::Client(Box::new(UnbufferedClientConnection::new(config, name)?));
+        Ok(Self::new(client, limits::TLS_MESSAGE_BYTES))
     }
 
-    fn new(side: Side) -> Self {
+    fn new(side: Side, most: usize) -> Self {
         let (incoming, opened, sealed) = (Vec::new(), Vec::new(), Sealed::default());
-        Self { side, incoming, unopened: 0..0, opened, taken: 0, sealed, is_over: false }
+        Self { side, incoming, unopened: 0..0, most, timeout: None, opened, taken: 0, sealed, is_over: false }
     }
 
     /// Agrees with the other end, within a time.
@@ -131,8 +138,14 @@ impl Session {
             match state {
                 State::Going => {}
                 State::Sending => self.sealed.send(|sealed| send(stream, sealed))?,
-                State::Waiting => self.receive(stream, deadline, limits::TLS_BUFFER_BYTES.start)?,
-                State::Done | State::Over => return Ok(()),
+                State::Waiting => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    self.receive(stream, left, limits::TLS_BUFFER_BYTES.start)?;
+                }
+                State::Done | State::Over => {
+                    self.most = limits::TLS_MESSAGE_BYTES;
+                    return Ok(());
+                }
             }
         }
     }
@@ -153,7 +166,7 @@ impl Session {
             }
             return Ok(filled);
         }
-        let mut deadline = None;
+        let mut deadline: Option<Instant> = None;
         let room = bytes.len().clamp(limits::TLS_BUFFER_BYTES.start, limits::TLS_BUFFER_BYTES.end);
         let mut task = Task::Open(bytes, 0);
         loop {
@@ -171,8 +184,10 @@ impl Session {
                 }
                 (Task::Open(bytes, filled), _) if *filled == bytes.len() => return Ok(*filled),
                 (_, State::Waiting | State::Done) => {
-                    let deadline = deadline.get_or_insert_with(|| Instant::now() + wait);
-                    self.receive(stream, *deadline, room)?;
+                    // Mostly once, and with the time-out that is set already.
+                    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                    deadline.get_or_insert_with(|| Instant::now() + wait);
+                    self.receive(stream, left.unwrap_or(wait), room)?;
                 }
                 _ => {}
             }
@@ -236,23 +251,25 @@ impl Session {
     }
 
     /// Receives more, into a buffer of such a size at least.
-    fn receive(&mut self, mut stream: &TcpStream, deadline: Instant, room: usize) -> io::Result<()> {
+    fn receive(&mut self, mut stream: &TcpStream, wait: Duration, room: usize) -> io::Result<()> {
         if self.unopened.start > 0 {
             self.incoming.copy_within(self.unopened.clone(), 0);
             self.unopened = 0..self.unopened.len();
         }
         if self.unopened.end == self.incoming.len() || self.incoming.len() < room {
             let room = room.max(self.unopened.end + limits::TLS_BUFFER_BYTES.start);
-            if room > limits::TLS_MESSAGE_BYTES {
+            if room > self.most {
                 return Err(io::Error::new(ErrorKind::InvalidData, "sends a message of TLS that is too long"));
             }
             self.incoming.resize(room, 0);
         }
-        let wait = deadline.saturating_duration_since(Instant::now());
         if wait.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        stream.set_read_timeout(Some(wait))?;
+        if self.timeout != Some(wait) {
+            stream.set_read_timeout(Some(wait))?;
+            self.timeout = Some(wait);
+        }
         let received = loop {
             match stream.read(&mut self.incoming[self.unopened.end..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -211,3 +211,14 @@ fn a_message_without_end_takes_bounded_memory() {
     assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
     assert!(sending.join().unwrap() < 1000);
 }
+
+#[test]
+fn who_connects_may_say_little_before_both_have_agreed() {
+    let tls = Authority::new().tls().unwrap();
+    let (address, answering) = other_end(move |stream| tls.answer().unwrap().handshake(&stream, PATIENCE));
+    let mut stream = TcpStream::connect(address).unwrap();
+    // One message of a record's length, and nothing behind it.
+    let _ = stream.write_all(&[&[22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc][..], &[7; 9000]].concat());
+    let error = answering.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+}

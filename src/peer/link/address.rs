@@ -71,8 +71,8 @@ impl TrackerAddress {
         (self.host.bare(), self.port).to_socket_addrs()
     }
 
-    pub(super) fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
-        Endpoint::from_shared(format!("http://{self}"))
+    pub(super) fn endpoint(&self, is_secured: bool) -> Result<Endpoint, tonic::transport::Error> {
+        Endpoint::from_shared(format!("{}://{self}", if is_secured { "https" } else { "http" }))
     }
 }
 
@@ -88,7 +88,7 @@ impl FromStr for TrackerAddress {
             return Err(wrong);
         }
         let address = Self { host: host.parse().map_err(|_| wrong)?, port };
-        address.endpoint().map_err(|_| wrong)?;
+        address.endpoint(false).map_err(|_| wrong)?;
         Ok(address)
     }
 }

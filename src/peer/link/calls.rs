@@ -292,7 +292,7 @@ impl Caller {
     /// Connects, and looks the tracker's name up, at the first call. Where there is no other tracker it sends no pings:
     /// each call has its time, and a connection that has failed one is not used again.
     fn connect(&self, tracker: &TrackerAddress) -> Channel {
-        let mut endpoint = tracker.endpoint().expect("parsed as an endpoint before");
+        let mut endpoint = tracker.endpoint(self.0.tls.is_some()).expect("parsed as an endpoint before");
         endpoint = endpoint.http2_max_header_list_size(limits::HEAD_BYTES as u32);
         endpoint = match self.number() {
             1 => endpoint.connect_timeout(limits::RPC_CONNECT_TIME),
@@ -330,6 +330,8 @@ impl Dialer {
     fn new(tracker: &TrackerAddress, tls: Option<Tls>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
+        // Whatever is spoken over it.
+        tcp.enforce_http(false);
         Self { tcp, host: tracker.host().into(), tls }
     }
 }
