@@ -48,10 +48,10 @@ build() { # TARGET
 		profile=small features=peer,tls
 		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection,etcd,tls}
 		[ -n "$compiler" ] || features=$(echo "$features" | sed 's/\<tls\>/pure-tls/'),pure-rust
-		# LLVM puts functions of up to 225 (by its own measure) into each place that calls them. That makes an idle
-		# tracker 0.2 MB larger in memory, for at most a twentieth of its CPU (`make size`, `make bench-comeback`).
+		# LLVM puts functions of up to 225 (by its own measure) into each place that calls them. With that, and packages
+		# that are not small, an idle tracker is 0.5 MB larger in memory, and no faster (`make size`, `make bench-comeback`).
 		flags=${RUSTFLAGS:-}
-		[ "$binary" = peer ] || flags="$flags -C llvm-args=-inline-threshold=150"
+		[ "$binary" = peer ] || flags="$flags -C llvm-args=-inline-threshold=50"
 		RUSTFLAGS=$flags cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
 			--no-default-features --features "$features"
 		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"
