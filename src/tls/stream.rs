@@ -48,6 +48,14 @@ impl Stream {
     }
 }
 
+/// For fuzz targets, which have other sockets and no time.
+#[cfg(any(test, fuzzing))]
+impl From<std::os::fd::OwnedFd> for Stream {
+    fn from(socket: std::os::fd::OwnedFd) -> Self {
+        Self { tcp: socket.into(), session: None, patience: Duration::ZERO }
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match &mut self.session {

@@ -78,7 +78,7 @@ fn connection(data: &[u8]) -> (TcpStream, UnixStream) {
 /// What the door makes of it when each body is read.
 fn through_the_door(data: &[u8]) -> (Vec<(Head, Request)>, End) {
     let (server, _client) = connection(data);
-    let mut wire = Wire::new(&server);
+    let mut wire = Wire::new(&server, None);
     let mut read = Vec::new();
     loop {
         let head = match wire.read_head(limits::HEAD_TIME) {
@@ -112,7 +112,7 @@ fn through_the_door(data: &[u8]) -> (Vec<(Head, Request)>, End) {
 /// do that to long ones.
 fn heads_where_nobody_reads_bodies(data: &[u8]) -> Vec<Head> {
     let (server, _client) = connection(data);
-    let mut wire = Wire::new(&server);
+    let mut wire = Wire::new(&server, None);
     let mut heads = Vec::new();
     while let Ok(head) = wire.read_head(limits::HEAD_TIME) {
         let is_kept = Body::new(&mut wire, head.framing, head.expects_continue).is_drained() && head.is_kept;

@@ -32,7 +32,7 @@ pub(crate) fn check(data: &[u8]) {
     theirs.shutdown(Shutdown::Write).expect("it was open");
     // Where the connection is to be opened again, nobody is there.
     let source = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let mut connection = Connection::new(source, limits::SOURCE_STALL_TIME, None, None);
+    let mut connection = Connection::new(source, limits::SOURCE_STALL_TIME, None, None, None);
     (connection.stream, connection.is_ready) = (Some(OwnedFd::from(ours).into()), true);
 
     let is_have = first % 2 == 0;
