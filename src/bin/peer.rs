@@ -151,7 +151,7 @@ fn options(args: Args) -> Result<Options, String> {
     let allowed = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
     let allowed = allowed.map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
     let names = allowed.chain(advertise.clone().map(Ok)).collect::<Result<_, _>>()?;
-    let (secret, tls) = (Secret::of(&args)?, Tls::of(&args, Role::Peer)?);
+    let (secret, tls) = (Secret::of(&args)?, Tls::of(&args, Role::Peer, say)?);
     let access = Access { secret, is_public_read: args.is_set("--public-read")?, tls, names };
     if access.is_public_read && access.secret.is_none() {
         return Err(

@@ -105,7 +105,7 @@ fn options(args: &Args) -> Result<Options, String> {
     let allow_advertise = args.is_set("--allow-advertise")? || secret.is_some();
     let metrics_listen = args.value("--metrics-listen")?;
     let store = args.value("--store")?;
-    let tls = Tls::of(args, Role::Tracker)?;
+    let tls = Tls::of(args, Role::Tracker, log)?;
     Ok(Options { listen, metrics_listen, store, secret, tls, config: tracker::Config { lease, allow_advertise } })
 }
 

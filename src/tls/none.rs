@@ -19,7 +19,7 @@ impl Tls {
     ///
     /// # Errors
     /// If one is.
-    pub fn of(args: &Args, _: Role) -> Result<Option<Self>, String> {
+    pub fn of(args: &Args, _: Role, _: fn(String)) -> Result<Option<Self>, String> {
         for flag in [CERT, KEY, CA] {
             if args.value::<String>(flag.name)?.is_some() {
                 return Err(format!("{}: this was built without TLS; take one that was built with it", flag.name));

@@ -18,7 +18,7 @@ use super::{
     files::{Files, Stamps},
     transport::Duplex,
 };
-use crate::{args::Args, limits, say};
+use crate::{args::Args, limits};
 
 /// TLS as this process speaks it; clones are handles to the same one.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ pub struct Tls(Arc<Shared>);
 struct Shared {
     files: Files,
     role: Role,
+    tell: fn(String),
     state: Mutex<State>,
 }
 
@@ -53,21 +54,21 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// What the flags ask for; none without any of them.
+    /// What the flags ask for; none without any of them. A person is told by `tell` when the files were read anew.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the flags or the files, and what to do.
-    pub fn of(args: &Args, role: Role) -> Result<Option<Self>, String> {
+    pub fn of(args: &Args, role: Role, tell: fn(String)) -> Result<Option<Self>, String> {
         let Some(files) = Files::of(args)? else { return Ok(None) };
         files.warn();
-        Self::new(files, role).map(Some)
+        Self::new(files, role, tell).map(Some)
     }
 
-    pub(super) fn new(files: Files, role: Role) -> Result<Self, String> {
+    pub(super) fn new(files: Files, role: Role, tell: fn(String)) -> Result<Self, String> {
         let (looked, stamps) = (Instant::now(), files.stamps());
         let configs = files.read(role)?;
         let state = Mutex::new(State { configs, stamps, looked });
-        Ok(Self(Arc::new(Shared { files, role, state })))
+        Ok(Self(Arc::new(Shared { files, role, tell, state })))
     }
 
     /// Reads the files anew on SIGHUP.
@@ -91,9 +92,9 @@ impl Tls {
         match self.0.files.read(self.0.role) {
             Ok(configs) => {
                 state.configs = configs;
-                say("the certificates were read anew");
+                (self.0.tell)("the certificates were read anew".into());
             }
-            Err(error) => say(format_args!("the certificates stay as they were: {error}")),
+            Err(error) => (self.0.tell)(format!("the certificates stay as they were: {error}")),
         }
     }
 

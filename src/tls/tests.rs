@@ -35,7 +35,7 @@ impl Authority {
 
     fn tls(&self) -> Result<Tls, String> {
         let path = |file| self.0.join(file).display().to_string();
-        Tls::new(Files { cert: path("host.crt"), key: path("host.key"), ca: path("ca.crt") }, Role::Peer)
+        Tls::new(Files { cert: path("host.crt"), key: path("host.key"), ca: path("ca.crt") }, Role::Peer, crate::say)
     }
 }
 
