@@ -9,13 +9,19 @@ use std::{
 
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, Join, ReadBuf, Take, join},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
 use super::is_tls;
 use crate::limits;
+
+/// A connection of which [`limits::TLS_HELLO_BYTES`] may be read until both have agreed, and all afterwards.
+type Hello = Join<Take<OwnedReadHalf>, OwnedWriteHalf>;
 
 /// Agrees with the other end when it is first read from or written to.
 pub(super) enum Accepting {
@@ -52,7 +58,8 @@ impl Accepting {
                 let _ = stream.try_write(GO_AWAY);
                 *self = Self::Refused(stream);
             } else {
-                let hello = Hello { stream, room: Some(limits::TLS_HELLO_BYTES) };
+                let (reads, writes) = stream.into_split();
+                let hello = join(reads.take(limits::TLS_HELLO_BYTES as u64), writes);
                 *self = Self::Agreeing(Box::new(TlsAcceptor::from(config).accept(hello)));
             }
         }
@@ -69,7 +76,7 @@ impl Accepting {
         }
         if let Self::Agreeing(accept) = self {
             let mut stream = ready!(Pin::new(&mut **accept).poll(cx))?;
-            stream.get_mut().0.room = None;
+            stream.get_mut().0.reader_mut().set_limit(u64::MAX);
             *self = Self::Open(Box::new(stream));
         }
         match self {
@@ -102,49 +109,5 @@ impl AsyncWrite for Accepting {
             Self::Open(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             _ => Poll::Ready(Ok(())),
         }
-    }
-}
-
-/// A connection of which so much may be read until both have agreed, and all afterwards.
-pub(super) struct Hello {
-    stream: TcpStream,
-    room: Option<usize>,
-}
-
-impl AsyncRead for Hello {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if let Some(room) = &mut self.room {
-            let left = room.checked_sub(buf.filled().len() - before);
-            *room = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "sends too much to begin with"))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Hello {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
