@@ -1,11 +1,6 @@
 //! Command lines: one table describes a command, makes its `--help` and names its variables.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fmt::Display,
-    fmt::Write as _,
-    str::FromStr,
-};
+use std::{ffi::OsString, fmt::Display, fmt::Write as _, str::FromStr};
 
 /// What a command takes.
 pub struct Command {
@@ -47,24 +42,19 @@ impl Flag {
     }
 
     /// What the command line says, as often as it may.
-    fn take(&self, args: &mut pico_args::Arguments) -> Result<Option<OsString>, String> {
+    fn take(&self, args: &mut pico_args::Arguments) -> Result<Option<String>, String> {
         if self.value.is_empty() {
-            return Ok(args.contains(self.name).then(|| "1".into()));
+            return Ok(args.contains(self.name).then(|| "1".to_owned()));
         }
-        let mut all: Option<OsString> = None;
-        loop {
-            let value = args.opt_value_from_fn(self.name, |value| Ok::<_, String>(value.into()));
-            let value =
-                value.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", self.name, self.name, self.value))?;
-            let is_last = value.is_none() || !self.is_repeatable();
-            all = match (all, value) {
-                (Some(all), Some(value)) => Some([all, value].join(OsStr::new(","))),
-                (all, value) => all.or(value),
-            };
-            if is_last {
-                return Ok(all);
-            }
-        }
+        let owned = |value: &str| Ok::<_, String>(value.to_owned());
+        let values = if self.is_repeatable() {
+            args.values_from_fn(self.name, owned)
+        } else {
+            args.opt_value_from_fn(self.name, owned).map(Vec::from_iter)
+        };
+        let values =
+            values.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", self.name, self.name, self.value))?;
+        Ok((!values.is_empty()).then(|| values.join(",")))
     }
 }
 
@@ -114,16 +104,16 @@ impl Command {
         if args.contains(["-V", "--version"]) {
             return Ok(Parsed::Text(format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))));
         }
-        let text =
-            |from: &str, value: OsString| value.into_string().map_err(|_| format!("the value of {from} is not UTF-8"));
         // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
-        let set =
-            |name: &str| variable(name).filter(|value| !value.is_empty()).map(|value| text(name, value)).transpose();
+        let set = |name: &str| {
+            let value = variable(name).filter(|value| !value.is_empty()).map(OsString::into_string).transpose();
+            value.map_err(|_| format!("the value of {name} is not UTF-8"))
+        };
         let mut values = Vec::new();
         for flag in self.flags {
             let given = flag.take(&mut args)?;
             let from = if given.is_some() { flag.name.to_owned() } else { flag.variable() };
-            let value = given.map_or_else(|| set(&from), |value| text(&from, value).map(Some))?;
+            let value = if given.is_some() { given } else { set(&from)? };
             values.push((flag, value.map(|value| (from, value))));
         }
         let mut variables = Vec::new();
