@@ -62,24 +62,24 @@ const SENTENCES: [&str; 34] = [
     "text: 1 to 1024 bytes",
 ];
 
-struct Pair {
+struct Pair<'a> {
     calls: Calls,
     model: Model,
-    values: Values,
+    values: Values<'a>,
     /// The newest tokens.
     tokens: Vec<Vec<u8>>,
     /// Which of [`SENTENCES`] were met.
     met: BTreeSet<&'static str>,
 }
 
-impl Pair {
+impl<'a> Pair<'a> {
     #[cfg(test)]
     fn new(seed: u64) -> Self {
         let mut dice = crate::tracker::registry::Dice(seed);
         Self::with(seed, Box::new(move |end| dice.below(end)))
     }
 
-    fn with(seed: u64, chance: Box<dyn FnMut(usize) -> usize>) -> Self {
+    fn with(seed: u64, chance: Box<dyn FnMut(usize) -> usize + 'a>) -> Self {
         let allow_advertise = seed.is_multiple_of(2);
         let room = Room { peers: 5, files_per_peer: 4, files: 12, downloads_per_peer: 2, downloads: 6, ..ROOM };
         // Nobody dies here: the naive one has no clock.
@@ -244,17 +244,9 @@ impl Pair {
 /// The fuzz target: bytes that choose what is called, and with which values.
 pub(crate) fn check(data: &[u8]) {
     let Some((&seed, rest)) = data.split_first() else { return };
-    let (rest, mut at) = (rest.to_vec(), 0);
-    let steps = rest.len().min(1000) / 8;
-    let choose = move |end| {
-        let mut input = Input(rest.get(at..).unwrap_or_default());
-        let before = input.0.len();
-        let chosen = input.below(end);
-        at += before - input.0.len();
-        chosen
-    };
-    let mut pair = Pair::with(seed.into(), Box::new(choose));
-    (0..=steps).for_each(|_| pair.step());
+    let mut input = Input(rest);
+    let mut pair = Pair::with(seed.into(), Box::new(move |end| input.below(end)));
+    (0..=rest.len().min(1000) / 8).for_each(|_| pair.step());
     pair.compare();
 }
 

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use crate::limits;
 
 /// A source of values. Every call has a fault with about the same chance.
-pub(super) struct Values {
+pub(super) struct Values<'a> {
     /// Gives a number below another.
-    pub(super) chance: Box<dyn FnMut(usize) -> usize>,
+    pub(super) chance: Box<dyn FnMut(usize) -> usize + 'a>,
     /// One in so many values is bad.
     pub(super) rarity: usize,
 }
 
-impl Values {
+impl Values<'_> {
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.chance)(end)
     }
