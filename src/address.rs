@@ -29,7 +29,7 @@ fn is_dialable_v6(ip: Ipv6Addr) -> bool {
     let embeds_v4 = ip.segments()[..6] == [0; 6];
     // Amazon's services to an instance: metadata, DNS, time.
     let instance_service = ip.segments()[..2] == [0xfd00, 0x0ec2];
-    let translated = translated(ip).is_some_and(|ip| ip.is_loopback() || !is_dialable_v4(ip));
+    let translated = translated(ip).is_some_and(|ip| !is_dialable(ip.into(), false));
     !(embeds_v4 || instance_service || translated || ip.is_unicast_link_local() || ip.is_multicast())
 }
 

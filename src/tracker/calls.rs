@@ -102,15 +102,6 @@ impl Calls {
         }
     }
 
-    /// Tells them of the peer whose token this is.
-    fn tell_of(&self, registry: &Registry, token: Token<'_>, of: impl FnOnce(&dyn Listener, &PeerId)) {
-        if let Some(listener) = &self.shared.listener
-            && let Some(id) = registry.holder_id(token)
-        {
-            of(&**listener, id);
-        }
-    }
-
     /// Waits until there is something to [`expire`](Self::expire) that no lease says.
     pub(super) async fn gone(&self) {
         self.shared.gone.notified().await;
@@ -235,7 +226,11 @@ impl Calls {
         let token = self.token(&request.token)?;
         let (mut registry, now) = self.registry();
         registry.renew(now, token)?;
-        self.tell_of(&registry, token, |listener, id| listener.renewed(id));
+        self.tell(|listener| {
+            if let Some(id) = registry.holder_id(token) {
+                listener.renewed(id);
+            }
+        });
         Ok(proto::RenewReply {})
     }
 
@@ -311,8 +306,12 @@ struct Telling<'a> {
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
-        let (registry, _) = self.calls.registry();
-        self.calls.tell_of(&registry, self.token, |listener, id| listener.announced(id, self.changes));
+        self.calls.tell(|listener| {
+            let (registry, _) = self.calls.registry();
+            if let Some(id) = registry.holder_id(self.token) {
+                listener.announced(id, self.changes);
+            }
+        });
     }
 }
 
@@ -393,7 +392,7 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
 pub(crate) mod hostile;
 
 /// What an announce comes to that nobody else gets in between.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 fn at_once<T>(call: impl Future<Output = T>) -> T {
     let mut call = std::pin::pin!(call);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

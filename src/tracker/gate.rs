@@ -109,12 +109,13 @@ impl Gate {
     }
 
     fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>) -> Answer {
+        let now = Instant::now();
         // Before all else: who has no secret uses up nothing of what its address may ask.
-        if let Err((status, answer)) = self.0.lock.open(request.headers(), caller.address, Instant::now()) {
+        if let Err((status, answer)) = self.0.lock.open(request.headers(), caller.address, now) {
             self.0.log.refused(call, caller.address, &status);
             return answer;
         }
-        let place = match self.admit(call, caller, Instant::now()) {
+        let place = match self.admit(call, caller, now) {
             Ok(place) => place,
             Err((why, status)) => {
                 self.0.metrics.shed(call, why);

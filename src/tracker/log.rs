@@ -46,7 +46,8 @@ impl Unwritten {
             lines => format!("log unwritten={lines}\n"),
         };
         let mut text = format!("{told}{line}");
-        let end = (0..limits::LOG_BYTES).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        let most = text.len().min(limits::LOG_BYTES - 1);
+        let end = (0..=most).rfind(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
         text.push('\n');
         // A log that is closed is no reason to stop.

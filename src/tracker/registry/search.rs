@@ -161,8 +161,7 @@ impl Registry {
             None => self.ranked(pattern, Ranked::start(mark), asker_is_local),
             Some(Place::Ranked(start)) if start.mark == mark => self.ranked(pattern, *start, asker_is_local),
             Some(Place::Ranked(Ranked { given, .. })) => {
-                let start = Ranked { skip: *given, given: *given, ..Ranked::start(mark) };
-                self.ranked(pattern, start, asker_is_local)
+                self.ranked(pattern, Ranked::start(mark).behind(*given), asker_is_local)
             }
             Some(Place::Ordered { path, behind }) => self.ordered(pattern, path, *behind, asker_is_local),
         }
