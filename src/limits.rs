@@ -249,8 +249,6 @@ pub const STORE_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..D
 /// Peers whose lease ended in etcd while it could not be reached are kept for so long after its return, for
 /// the trackers that serve them to put them again.
 pub const STORE_GRACE: Duration = Duration::from_secs(5);
-/// The shortest lease that etcd grants.
-pub const STORE_LEASE_SECONDS: u64 = 2;
 /// What is older than this the trackers let etcd forget; else each change would stay for ever.
 pub const STORE_HISTORY: Duration = Duration::from_secs(60);
 

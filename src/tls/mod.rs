@@ -25,7 +25,7 @@ use crate::args::Flag;
 pub use none::{Session, Tls};
 #[cfg(feature = "rustls")]
 pub use session::Session;
-pub use stream::{Stream, is_timeout};
+pub use stream::{Stream, is_timeout, receive};
 #[cfg(feature = "rustls")]
 pub use swarm::Tls;
 pub use transport::Transport;

@@ -2,7 +2,7 @@
 //! not waited for longer than one who sends nothing.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::TcpStream,
     ops::Range,
     sync::Arc,
@@ -17,7 +17,7 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus},
 };
 
-use super::swarm::explain;
+use super::{stream::receive, swarm::explain};
 use crate::limits;
 
 /// One end of a connection.
@@ -251,7 +251,7 @@ impl Session {
     }
 
     /// Receives more, into a buffer of such a size at least.
-    fn receive(&mut self, mut stream: &TcpStream, wait: Duration, room: usize) -> io::Result<()> {
+    fn receive(&mut self, stream: &TcpStream, wait: Duration, room: usize) -> io::Result<()> {
         if self.unopened.start > 0 {
             self.incoming.copy_within(self.unopened.clone(), 0);
             self.unopened = 0..self.unopened.len();
@@ -263,24 +263,13 @@ impl Session {
             }
             self.incoming.resize(room, 0);
         }
-        if wait.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        if self.timeout != Some(wait) {
-            stream.set_read_timeout(Some(wait))?;
-            self.timeout = Some(wait);
-        }
-        let received = loop {
-            match stream.read(&mut self.incoming[self.unopened.end..]) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                received => break received?,
+        match receive(stream, &mut self.incoming[self.unopened.end..], wait, &mut self.timeout)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            received => {
+                self.unopened.end += received;
+                Ok(())
             }
-        };
-        if received == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.unopened.end += received;
-        Ok(())
     }
 }
 
@@ -297,11 +286,11 @@ fn step<D>(
 ) -> (usize, io::Result<State>) {
     let mut used = status.discard;
     let state = match status.state {
-        Err(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            explain(&rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)),
-        )),
-        Err(error) => Err(io::Error::new(ErrorKind::InvalidData, explain(&error))),
+        Err(error) => {
+            let is_plain = matches!(error, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType));
+            let kind = if is_plain { ErrorKind::InvalidInput } else { ErrorKind::InvalidData };
+            Err(io::Error::new(kind, explain(&error)))
+        }
         Ok(ConnectionState::ReadTraffic(mut traffic)) => {
             let mut state = Ok(State::Going);
             while let Some(record) = traffic.next_record() {

@@ -8,11 +8,38 @@ use std::{
 
 use super::{Session, Tls};
 
+/// Reads what has come, or waits so long for some. A time-out that is `set` already costs no system call.
+///
+/// # Errors
+/// The system's; [`is_timeout`] tells those of waiting.
+pub fn receive(
+    mut stream: &TcpStream,
+    bytes: &mut [u8],
+    wait: Duration,
+    set: &mut Option<Duration>,
+) -> io::Result<usize> {
+    if wait.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    if *set != Some(wait) {
+        stream.set_read_timeout(Some(wait))?;
+        *set = Some(wait);
+    }
+    loop {
+        match stream.read(bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Reads and writes come back with an error when they wait for too long.
 pub struct Stream {
     tcp: TcpStream,
     session: Option<Session>,
     patience: Duration,
+    /// The time-out of reads that is set, without TLS.
+    timeout: Option<Duration>,
 }
 
 impl Stream {
@@ -26,25 +53,17 @@ impl Stream {
         let tcp = TcpStream::connect_timeout(to, time)?;
         // Requests are written in one go, and their answers are waited for.
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(patience))?;
         tcp.set_write_timeout(Some(patience))?;
         let mut session = tls.map(Tls::ask).transpose()?;
         if let Some(session) = &mut session {
             session.handshake(&tcp, deadline.saturating_duration_since(Instant::now()))?;
         }
-        Ok(Self { tcp, session, patience })
+        Ok(Self { tcp, session, patience, timeout: None })
     }
 
     /// From now on, a read waits so long.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
-        if self.session.is_none() && patience != self.patience {
-            self.tcp.set_read_timeout(Some(patience))?;
-        }
+    pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
-        Ok(())
     }
 }
 
@@ -52,7 +71,7 @@ impl Stream {
 #[cfg(any(test, fuzzing))]
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Self {
-        Self { tcp, session: None, patience: crate::limits::SOURCE_STALL_TIME }
+        Self { tcp, session: None, patience: crate::limits::SOURCE_STALL_TIME, timeout: None }
     }
 }
 
@@ -60,7 +79,7 @@ impl Read for Stream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         match &mut self.session {
             Some(session) => session.read(&self.tcp, bytes, self.patience),
-            None => self.tcp.read(bytes),
+            None => receive(&self.tcp, bytes, self.patience, &mut self.timeout),
         }
     }
 }

@@ -45,23 +45,24 @@ impl Transport {
             None => Inner::Plain(stream),
         }))
     }
+
+    fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
+        match &mut self.0 {
+            Inner::Plain(stream) => Pin::new(stream),
+            Inner::Secured(stream) => Pin::new(&mut **stream),
+        }
+    }
 }
 
 impl AsyncRead for Transport {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Inner::Secured(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        self.duplex().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Inner::Secured(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        self.duplex().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -69,10 +70,7 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
-            Inner::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Inner::Secured(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        self.duplex().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -83,16 +81,10 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Inner::Secured(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        self.duplex().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
-            Inner::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Inner::Secured(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        self.duplex().poll_shutdown(cx)
     }
 }

@@ -205,7 +205,6 @@ impl Connection {
             match self.stream()?.read(&mut block) {
                 Ok(0) => return Err(FetchError::Broken("it closed the connection".into())),
                 Ok(read) => self.buffer.extend_from_slice(&block[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
             // An interim answer comes before the one that counts (RFC 9110 section 15.2).
@@ -302,7 +301,6 @@ impl Body<'_> {
                     self.connection.granted = self.connection.granted.saturating_sub(read);
                     self.pace.step(read as u64, asked.elapsed())?;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Under TLS, an end that the source did not announce.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.cut_short(filled)),
                 Err(error) => return Err(error.into()),

@@ -53,10 +53,9 @@ impl Getter {
         file: Partial,
         watch: &dyn Watch,
     ) -> Result<Fetched, GetError> {
-        let scout = Scout { id: *id, size, peer: self.peer.clone(), finder: Arc::clone(&self.finder) };
-        let mut sources = scout.ask(shunned).unwrap_or_default();
-        sources.retain(|source| !shunned.contains(&source.peer));
-        let whole: Vec<_> = whole.into_iter().filter(|source| source.peer != self.peer).collect();
+        let (peer, shunned) = (self.peer.clone(), shunned.to_vec());
+        let scout = Scout { id: *id, size, peer, shunned, finder: Arc::clone(&self.finder) };
+        let mut sources = scout.ask(&[]).unwrap_or_default();
         if sources.is_empty() {
             // A tracker that is away now has still named the whole ones. Where it is not, a seed is for those
             // only to whom it is given: thousands would stand in each other's way.
@@ -256,13 +255,17 @@ struct Scout {
     size: u64,
     /// The own id: never a source.
     peer: PeerId,
+    /// Nor are these, any more.
+    shunned: Vec<PeerId>,
     finder: Arc<dyn Finder>,
 }
 
 impl Scout {
     fn ask(&self, dead: &[PeerId]) -> Option<Vec<Source>> {
-        let mut sources = self.finder.neighbours(&self.id, self.size, dead).ok()?;
-        sources.retain(|source| source.peer != self.peer);
+        // The newest last: a tracker is told no more than some, from the end.
+        let dead = [&self.shunned[..], dead].concat();
+        let mut sources = self.finder.neighbours(&self.id, self.size, &dead).ok()?;
+        sources.retain(|source| source.peer != self.peer && !self.shunned.contains(&source.peer));
         Some(sources)
     }
 

@@ -234,7 +234,8 @@ impl Transport for Line {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let timeout = timeout.for_read();
         let patience = timeout.not_zero().map_or(limits::SOURCE_STALL_TIME, |time| *time);
-        let read = self.stream.set_patience(patience).and_then(|()| self.stream.read(self.buffers.input_append_buf()));
+        self.stream.set_patience(patience);
+        let read = self.stream.read(self.buffers.input_append_buf());
         let read = read.map_err(|error| timed(error, timeout))?;
         self.buffers.input_appended(read);
         Ok(read > 0)
@@ -254,7 +255,7 @@ impl FetchError {
     /// Why no connection came about.
     pub(super) fn connecting(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Connect("no answer in time".into()),
+            _ if is_timeout(&error) => Self::Connect("no answer in time".into()),
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Self::Stranger(error.to_string()),
             _ => Self::Connect(error.to_string()),
         }

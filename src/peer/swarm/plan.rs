@@ -222,9 +222,8 @@ impl Plan {
 
     /// Whether nothing can come now: no source holds everything, and none holds anything that is missing.
     pub fn is_starved(&self) -> bool {
-        let wanted = |at: usize| !self.held.words()[at] & self.held.mask(at);
-        let mut spread = self.spread.words().iter().enumerate();
-        !self.sources.iter().any(Source::is_whole) && spread.all(|(at, word)| word & wanted(at) == 0)
+        let mut spread = self.spread.words().iter().zip(self.held.words());
+        !self.sources.iter().any(Source::is_whole) && spread.all(|(spread, held)| spread & !held == 0)
     }
 
     /// How many gains of a source were heard of.

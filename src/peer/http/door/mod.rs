@@ -203,10 +203,9 @@ impl Door {
     fn serve(&self, stream: &TcpStream, from: IpAddr, slot: &Slot) {
         let Ok(session) = self.tls.as_ref().map(Tls::answer).transpose() else { return };
         let mut wire = Wire::new(stream, session);
-        let mut agreed = wire.agree(limits::HEAD_TIME);
-        let mut idle = limits::HEAD_TIME;
+        let mut next = wire.agree(limits::HEAD_TIME).and_then(|()| wire.read_head(limits::HEAD_TIME));
         loop {
-            let head = match std::mem::replace(&mut agreed, Ok(())).and_then(|()| wire.read_head(idle)) {
+            let head = match next {
                 Ok(head) => head,
                 Err(NoHead::Over) => return,
                 Err(NoHead::Refused(answer)) => {
@@ -231,7 +230,7 @@ impl Door {
             if !slot.set_waiting(true) {
                 return;
             }
-            idle = limits::IDLE_TIME;
+            next = wire.read_head(limits::IDLE_TIME);
         }
     }
 

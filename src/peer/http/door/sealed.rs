@@ -1,11 +1,6 @@
 //! Sends a range of a file under TLS: what the kernel would copy goes through this process to be sealed.
 
-use std::{
-    io::{self, ErrorKind},
-    net::TcpStream,
-    ops::Range,
-    os::unix::fs::FileExt,
-};
+use std::{io, net::TcpStream, ops::Range, os::unix::fs::FileExt};
 
 use rustix::net::SendFlags;
 
@@ -35,16 +30,8 @@ pub(super) fn send_file(
     let mut offset = range.start;
     while filled > 0 || offset < range.end {
         let room = usize::try_from(range.end - offset).unwrap_or(most).min(block.len() - filled);
-        let mut bytes = &mut block[filled..filled + room];
-        while !bytes.is_empty() {
-            match promised.file().read_at(bytes, offset)? {
-                0 => return Err(ErrorKind::UnexpectedEof.into()),
-                read => {
-                    offset += read as u64;
-                    bytes = &mut bytes[read..];
-                }
-            }
-        }
+        promised.file().read_exact_at(&mut block[filled..filled + room], offset)?;
+        offset += room as u64;
         // For what the limit holds up, the client is not to blame: its pace does not count this.
         if let Some(limit) = limit {
             limit.wait(room);

@@ -54,11 +54,11 @@ impl Slots {
     /// A place for a new connection; none when all are serving, and nobody has many more than its client.
     pub(super) fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>, from: IpAddr) -> Option<Slot> {
         let mut table = self.lock();
-        let counts = table.counts();
-        let own = counts.get(&from).copied().unwrap_or_default();
+        let own = table.held.values().filter(|held| held.from == from).count();
         if own >= limits::CONNECTIONS_PER_ADDRESS {
             table.close_longest(|held| held.is_waiting && held.from == from)?;
         } else if table.held.len() >= limits::CONNECTIONS {
+            let counts = table.counts();
             // Not of who has less: a connection that has just come waits too, until its head is read.
             let may_go = |held: &Held| held.is_waiting && counts[&held.from] >= own;
             let greedy = counts.iter().max_by_key(|(_, count)| **count);

@@ -1,7 +1,7 @@
 //! A client's connection: reads with deadlines, into a small buffer that outlives a request.
 
 use std::{
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind},
     net::TcpStream,
     ops::Range,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     limits,
     peer::{http::answer::Answer, throttle::Throttle},
-    tls::{Session, is_timeout, is_tls},
+    tls::{Session, is_timeout, is_tls, receive},
 };
 
 /// A connection and what was read from it and not used yet: at most a head's bytes, since only
@@ -108,21 +108,9 @@ impl<'a> Wire<'a> {
     }
 
     fn receive(&mut self, bytes: &mut [u8], wait: Duration) -> io::Result<usize> {
-        if wait.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        if let Some(session) = &mut self.session {
-            return session.read(self.stream, bytes, wait);
-        }
-        if self.timeout != Some(wait) {
-            self.stream.set_read_timeout(Some(wait))?;
-            self.timeout = Some(wait);
-        }
-        loop {
-            match (&mut self.stream).read(bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
+        match &mut self.session {
+            Some(session) if !wait.is_zero() => session.read(self.stream, bytes, wait),
+            _ => receive(self.stream, bytes, wait, &mut self.timeout),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
-use crate::size::KeepFree;
 
 #[test]
 fn a_restart_hashes_nothing_that_has_not_changed() {
