@@ -44,11 +44,14 @@ if [ ! -e "$folder/ca.key" ]; then
 fi
 
 for host; do
+	case $host in *[!A-Za-z0-9._:,-]*) echo "\"$host\" is no host: give each as a word of its own" >&2; exit 2 ;; esac
 	name=${host%%,*} names=DNS:peer.enjambre.internal
 	for other in $(echo "$host" | tr , ' '); do
 		case $other in
 		*[!A-Za-z0-9._:-]* | -*) echo "$other is no name and no address" >&2; exit 2 ;;
-		*:* | *[0-9].*[0-9].*[0-9].*[0-9]) names=$names,IP:$other ;;
+		*:*) names=$names,IP:$other ;;
+		*[!0-9.]*) names=$names,DNS:$other ;;
+		*.*.*.*) names=$names,IP:$other ;;
 		*) names=$names,DNS:$other ;;
 		esac
 	done

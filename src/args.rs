@@ -192,10 +192,11 @@ impl Args {
     /// # Errors
     /// When its variable is neither 0 nor 1.
     pub fn is_set(&self, name: &str) -> Result<bool, String> {
-        match self.value::<String>(name)?.as_deref() {
-            None | Some("0") => Ok(false),
-            Some("1") => Ok(true),
-            Some(other) => Err(format!("the variable for {name} is 1 or 0, not {other}")),
+        let set = self.values.iter().find(|(flag, _)| flag.name == name).and_then(|(_, value)| value.as_ref());
+        match set.map(|(from, value)| (from, value.as_str())) {
+            None | Some((_, "0")) => Ok(false),
+            Some((_, "1")) => Ok(true),
+            Some((variable, other)) => Err(format!("{variable} is 1 or 0, not {other}")),
         }
     }
 }

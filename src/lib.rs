@@ -1,8 +1,8 @@
 //! Enjambre shares files among a fleet of small machines: one `tracker`, many `peer`s.
 //!
 //! **Control is central, data is not.** The tracker knows names, content ids and who holds them;
-//! bytes flow between peers only, over plain HTTP, and each is checked against the id that was asked
-//! for. This page is the map; ARCHITECTURE.md has the words, the protocols and the reasons.
+//! bytes flow between peers only, over HTTP, inside TLS where the swarm has it, and each is checked
+//! against the id that was asked for. This page is the map; ARCHITECTURE.md has the words, the protocols and the reasons.
 //!
 //! | module | what it is, and what it alone knows |
 //! |---|---|
@@ -15,11 +15,12 @@
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
 //! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
+//! | [`codec`] | the tracker's protocol on the wire: messages are counted before they are decoded |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
 //! | `tracker::store` | several trackers as one; in it the only code that speaks to etcd |
 //! | `peer::share` | the only code that opens files of a share |
-//! | `peer::link` | the peer's only tokio and tonic code |
+//! | `peer::link` | the peer's only tokio and tonic code, but for what `tls` does below it |
 //! | `peer::throttle` | makes threads wait, so that all together keep a rate |
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |

@@ -145,7 +145,7 @@ pub const ADDRESS_QUEUED: usize = QUEUED / 4;
 pub const SHED_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(5);
 /// Streams that a health watch or reflection holds open, all together; one takes about 6 KiB.
 pub const TRACKER_STREAMS: usize = 256;
-/// Connections to one tracker. An idle one with a joined peer costs it 28 KiB.
+/// Connections to one tracker. An idle one with a joined peer costs it 28 KiB, under TLS some 35.
 pub const TRACKER_CONNECTIONS: usize = 20_000;
 /// Of these, from one address (of IPv6: one /64), loopback excepted: a fleet of 1,000 behind one NAT has each
 /// peer's connection, the one it lost just now, and as many again to spare.

@@ -50,11 +50,11 @@ static COMMAND: Command = Command {
             value: "HOST:PORT,...",
             help: "where the tracker is; several that run as one, commas between (127.0.0.1:50051)",
         },
-        Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of them)" },
+        Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of IPv4; :: is for IPv6 too)" },
         Flag {
             name: "--advertise",
             value: "HOST",
-            help: "address to give out, where the tracker sees another and allows it",
+            help: "address to give out, behind NAT; it takes the secret, or a tracker that allows it",
         },
         Flag {
             name: "--zone",

@@ -78,8 +78,9 @@ impl Secret {
 /// A file's text, without the line end that an editor or `echo` puts behind it.
 fn read(path: &str) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
-    let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode();
-    if mode & 0o004 != 0 {
+    let known = file.metadata().map_err(|error| error.to_string())?;
+    // What a folder's mode is about is something else.
+    if known.is_file() && known.permissions().mode() & 0o004 != 0 {
         say(format_args!("{FLAG} {path}: everybody on this machine can read it; `chmod 600 {path}` ends that"));
     }
     let mut text = String::new();

@@ -59,7 +59,7 @@ impl Files {
 
     /// Warns of a key that is none of everybody's business.
     pub(super) fn warn(&self) {
-        if fs::metadata(&self.key).is_ok_and(|file| file.mode() & 0o004 != 0) {
+        if fs::metadata(&self.key).is_ok_and(|file| file.is_file() && file.mode() & 0o004 != 0) {
             let key = &self.key;
             say(format_args!("--tls-key {key}: everybody on this machine can read it; `chmod 600 {key}` ends that"));
         }

@@ -60,8 +60,10 @@ impl Tls {
     /// A sentence that says what is wrong with the flags or the files, and what to do.
     pub fn of(args: &Args, role: Role, tell: fn(String)) -> Result<Option<Self>, String> {
         let Some(files) = Files::of(args)? else { return Ok(None) };
-        files.warn();
-        Self::new(files, role, tell).map(Some)
+        let tls = Self::new(files, role, tell)?;
+        // Of what is no key, nobody is told how to hide it.
+        tls.0.files.warn();
+        Ok(Some(tls))
     }
 
     pub(super) fn new(files: Files, role: Role, tell: fn(String)) -> Result<Self, String> {

@@ -227,7 +227,7 @@ impl From<Status> for Refusal {
                 while let Some(inner) = cause.source() {
                     cause = inner;
                 }
-                Self::Away(printable(&cause.to_string()))
+                Self::Away(printable(goodbye(&cause.to_string())))
             }
             Code::AlreadyExists => Self::Taken(text),
             Code::NotFound => Self::Forgotten,
@@ -249,6 +249,13 @@ fn retry_after(status: &Status) -> Option<Duration> {
     let digits = status.metadata().get("retry-after-ms")?.to_str().ok()?;
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
     is_number.then(|| Duration::from_millis(digits.parse().unwrap_or(u64::MAX)))
+}
+
+/// What the other end said when it ended the connection (the debug data of a GOAWAY, RFC 9113 section 6.8), which h2
+/// shows as `(b"...")` behind words of its own; and else the whole error.
+fn goodbye(error: &str) -> &str {
+    let said = error.split_once("(b\"").and_then(|(_, said)| said.split_once("\")"));
+    said.map_or(error, |(said, _)| said)
 }
 
 /// A stranger's sentence for a terminal: one line, of bounded length, that moves no cursor and turns
