@@ -106,6 +106,15 @@ pub const DEAD: usize = 16;
 /// Origins that have to report a peer dead before it is put last for everybody, until it renews: one whose own
 /// network is broken, or who lies, puts nobody last.
 pub const SUSPECTED_BY: usize = 3;
+/// Publishers that one peer watches, and patterns by which it does.
+pub const WATCHED: usize = 16;
+/// Names looked at in one step of telling a watcher what there is: as long as [`ANNOUNCE_STEP`] takes.
+pub const WATCH_STEP: usize = 500;
+/// News that wait for one watcher. One that reads more slowly is told everything again when it comes back.
+pub const WATCH_QUEUED: usize = 16;
+/// News that wait for all watchers together, each counted once: paths and 64 bytes a file. Beyond it those who
+/// wait for more are let go.
+pub const WATCH_BYTES: usize = 16 << 20;
 /// A lease token, as a peer keeps it: what this tracker makes is 32 bytes longer than the peer's id.
 pub const TOKEN_BYTES: usize = 128;
 /// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.

@@ -18,7 +18,7 @@ use std::{
 
 use enjambre::proto::{
     AnnounceReply, AnnounceRequest, File, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
-    RenewReply, RenewRequest, SearchReply, SearchRequest,
+    RenewReply, RenewRequest, SearchReply, SearchRequest, WatchRequest,
     tracker_server::{Tracker, TrackerServer},
 };
 use support::*;
@@ -195,6 +195,12 @@ impl Tracker for Fake {
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         Ok(Response::new(LocateReply::default()))
+    }
+
+    type WatchStream = Telling;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Telling>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

@@ -21,6 +21,7 @@ use enjambre::{
         console::{self, Console},
         http::{Access, Http, Status},
         link::{Host, Link, LinkConfig, Trackers},
+        mirror::{Bounds, Mirror, Wishes},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
@@ -28,7 +29,7 @@ use enjambre::{
     rate::Rate,
     say,
     secret::{self, Secret},
-    size::KeepFree,
+    size::{self, KeepFree},
     tls::{self, Role, Tls},
 };
 use signal_hook::{
@@ -82,6 +83,22 @@ static COMMAND: Command = Command {
             help: "connections to other peers that `get` opens at most (48); serving has its own",
         },
         Flag {
+            name: "--mirror",
+            value: "PATTERN...",
+            help: "fetch every file that matches and that --from announces, as it appears; once for each",
+        },
+        Flag { name: "--from", value: "PEER...", help: "whose files --mirror follows; once for each" },
+        Flag {
+            name: "--mirror-keep",
+            value: "N",
+            help: "keep so many files of what was mirrored; the oldest go first (all)",
+        },
+        Flag {
+            name: "--mirror-max",
+            value: "BYTES",
+            help: "keep so many bytes of it, as 20G; the oldest go first (all)",
+        },
+        Flag {
             name: secret::FLAG,
             value: "FILE",
             help: "holds the swarm's secret: join by it, and answer only those who have it (answer all)",
@@ -119,6 +136,7 @@ struct Options {
     download_limit: Option<Rate>,
     keep_free: KeepFree,
     connections: NonZeroUsize,
+    mirror: Option<Wishes>,
     access: Access,
 }
 
@@ -167,7 +185,9 @@ fn options(args: Args) -> Result<Options, String> {
             number.ok_or_else(|| format!("--connections {text}: a `get` opens {least} to {most} connections"))?
         }
     };
+    let mirror = wishes(&args, &peer)?;
     Ok(Options {
+        mirror,
         peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
         folder: folder.into(),
@@ -184,6 +204,42 @@ fn options(args: Args) -> Result<Options, String> {
         connections,
         access,
     })
+}
+
+/// What is to be mirrored; none where that is not asked for.
+fn wishes(args: &Args, own: &str) -> Result<Option<Wishes>, String> {
+    let list = |flag| {
+        let text = args.value::<String>(flag)?.unwrap_or_default();
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items: Vec<_> = items.map(str::to_owned).collect();
+        if items.len() > limits::WATCHED {
+            return Err(format!("{flag}: at most {}", limits::WATCHED));
+        }
+        Ok(items)
+    };
+    let (patterns, publishers) = (list("--mirror")?, list("--from")?);
+    let most = args.value::<String>("--mirror-max")?;
+    let most =
+        most.map(|text| size::bytes(&text).map_err(|_| format!("--mirror-max {text}: a number of bytes, as 20G")));
+    let bounds = Bounds { files: args.value("--mirror-keep")?, bytes: most.transpose()? };
+    if patterns.is_empty() {
+        return match publishers.is_empty() && bounds == Bounds::default() {
+            true => Ok(None),
+            false => Err("--from, --mirror-keep and --mirror-max go with --mirror PATTERN".into()),
+        };
+    }
+    if publishers.is_empty() {
+        return Err("--mirror follows named peers only: give --from PEER, once for each".into());
+    }
+    if let Some(pattern) = patterns.iter().find(|pattern| pattern.len() > limits::PATH_BYTES) {
+        return Err(format!("--mirror {pattern}: at most {} bytes", limits::PATH_BYTES));
+    }
+    let publisher = |peer: String| match peer == own {
+        true => Err(format!("--from {peer}: that is this peer itself")),
+        false => peer.parse().map_err(|error| format!("--from {peer}: {error}")),
+    };
+    let publishers = publishers.into_iter().map(publisher).collect::<Result<_, _>>()?;
+    Ok(Some(Wishes { patterns, publishers, bounds }))
 }
 
 /// Serves until something ends it; the exit code.
@@ -243,6 +299,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let jobs = Jobs::new(getter);
     let joining = link.clone();
     jobs.resume(move || joining.wait_joined()).map_err(system)?;
+    let mirror = options.mirror.map(|wishes| Mirror::start(wishes, share.clone(), &link, jobs.clone())).transpose();
+    let mirror = mirror.map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
     let console = Console::new(share, link.clone(), jobs.clone());
     let left = end.clone();
     spawn("console", move || {
@@ -264,6 +322,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let ending = if is_signalled { None } else { end.how.get().cloned() };
     let ending = ending.unwrap_or(Ok(Ending::Code(0)))?;
     say("leaving");
+    mirror.inspect(Mirror::stop);
     jobs.stop();
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);

@@ -1,4 +1,4 @@
-//! The six calls: every field is parsed here, once, into types that hold nothing bad; then the
+//! The calls: every field is parsed here, once, into types that hold nothing bad; then the
 //! registry is asked, and its answer put into a reply.
 
 use std::{
@@ -19,10 +19,11 @@ use super::{
     log::log,
     metrics::Metrics,
     registry::{
-        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Refusal, Registry, Source, Token,
+        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Place, Refusal, Registry, Source, Token,
     },
     search::Pattern,
     shared::{Listener, Shared},
+    watches::{Digest, Wanted, Watches},
 };
 use crate::{
     address::is_dialable,
@@ -90,6 +91,7 @@ impl Calls {
         for id in gone {
             self.metrics.expired();
             log(format_args!("expire peer={id}"));
+            self.shared.watches.gone(&id);
             self.tell(|listener| listener.expired(&id));
         }
         (lock(), now)
@@ -141,6 +143,7 @@ impl Calls {
             self.shared.gone.notify_one();
         }
         self.tell(|listener| listener.joined(&id));
+        self.shared.watches.joined(&id, identity);
         drop(registry);
         log(format_args!("{line} took_over={took_over}"));
         Ok(proto::JoinReply {
@@ -239,6 +242,7 @@ impl Calls {
         let id = self.registry().0.leave(token)?;
         self.shared.gone.notify_one();
         self.tell(|listener| listener.left(&id));
+        self.shared.watches.gone(&id);
         log(format_args!("leave peer={id}"));
         Ok(proto::LeaveReply {})
     }
@@ -297,7 +301,58 @@ impl Calls {
     }
 }
 
-/// Tells the other trackers of an announce in the end, however much of it was made.
+impl Calls {
+    /// Who watches, and what.
+    pub(super) fn watch(&self, request: &proto::WatchRequest) -> Result<(PeerId, Wanted), Refused> {
+        let token = self.token(&request.token)?;
+        let proto::WatchRequest { publishers, patterns, .. } = request;
+        for (field, len) in [("publishers", publishers.len()), ("patterns", patterns.len())] {
+            if len == 0 {
+                return Err(invalid(field, "at least one"));
+            }
+            if len > limits::WATCHED {
+                return Err(Refused::TooMuch(format!("a watch has at most {} {field}", limits::WATCHED)));
+            }
+        }
+        let mut wanted = Wanted { publishers: Vec::new(), patterns: Vec::new() };
+        for (at, proto::Publisher { peer_id, known }) in publishers.iter().enumerate() {
+            let id: PeerId = parse(format_args!("publishers[{at}].peer_id"), peer_id)?;
+            if wanted.publishers.iter().any(|(other, _)| *other == id) {
+                return Err(invalid(format_args!("publishers[{at}].peer_id"), "each once"));
+            }
+            let known = match known.len() {
+                0 => None,
+                _ => Some(Digest(
+                    (known[..].try_into()).map_err(|_| invalid(format_args!("publishers[{at}].known"), "32 bytes"))?,
+                )),
+            };
+            wanted.publishers.push((id, known));
+        }
+        for (at, text) in patterns.iter().enumerate() {
+            if text.is_empty() || text.len() > limits::PATH_BYTES {
+                return Err(invalid(format_args!("patterns[{at}]"), format_args!("1 to {} bytes", limits::PATH_BYTES)));
+            }
+            wanted.patterns.push(Pattern::whole(text));
+        }
+        let (mut registry, now) = self.registry();
+        registry.renew(now, token)?;
+        let watcher = registry.holder_id(token).ok_or(Refusal::UnknownToken)?.clone();
+        Ok((watcher, wanted))
+    }
+
+    /// Who watches what.
+    pub(super) fn watches(&self) -> &Watches {
+        &self.shared.watches
+    }
+
+    /// Some of a peer's files, and who it is, while it is in.
+    pub(super) fn read_files(&self, id: &PeerId, place: &mut Place) -> Option<(Identity, Vec<(SharePath, Content)>)> {
+        let (registry, _) = self.registry();
+        Some((registry.identity(id)?, registry.read_files(id, place, limits::WATCH_STEP)))
+    }
+}
+
+/// Tells the other trackers of an announce in the end, and those who watch, however much of it was made.
 struct Telling<'a> {
     calls: &'a Calls,
     token: Token<'a>,
@@ -306,12 +361,16 @@ struct Telling<'a> {
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
-        self.calls.tell(|listener| {
-            let (registry, _) = self.calls.registry();
-            if let Some(id) = registry.holder_id(self.token) {
-                listener.announced(id, self.changes);
-            }
-        });
+        let Shared { listener, watches, .. } = &self.calls.shared;
+        if listener.is_none() && watches.is_empty() {
+            return;
+        }
+        let (registry, _) = self.calls.registry();
+        let Some(id) = registry.holder_id(self.token) else { return };
+        self.calls.tell(|listener| listener.announced(id, self.changes));
+        if let Some(identity) = registry.identity(id) {
+            watches.changed(id, identity, self.changes);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod shared;
 mod standard;
 #[cfg(feature = "etcd")]
 mod store;
+mod watches;
 
 pub use calls::Config;
 #[cfg(any(test, fuzzing))]

@@ -39,6 +39,11 @@ impl Pattern {
         Self { text: folded(text), is_glob: text.contains(['*', '?']) }
     }
 
+    /// One for the whole of a path, also where the text has neither `*` nor `?`.
+    pub fn whole(text: &str) -> Self {
+        Self { text: folded(text), is_glob: true }
+    }
+
     /// Whether it is for the whole of a path.
     pub fn is_whole(&self) -> bool {
         self.is_glob

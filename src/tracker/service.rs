@@ -23,12 +23,13 @@ use super::{
     monitor::Monitor,
     refusals::{Log, status},
     shared::Shared,
+    watches::Watching,
 };
 use crate::{
     limits,
     proto::{
         AnnounceReply, AnnounceRequest, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
-        RenewReply, RenewRequest, SearchReply, SearchRequest, tracker_server::Tracker,
+        RenewReply, RenewRequest, SearchReply, SearchRequest, WatchRequest, tracker_server::Tracker,
     },
     secret::Secret,
     tls::Tls,
@@ -100,6 +101,7 @@ pub async fn serve(
     let stopping = async {
         shutdown.await;
         health.drain();
+        calls.watches().end_all();
         let _ = stop.send(());
         sleep(limits::DRAIN_CALLS_TIME).await;
     };
@@ -187,5 +189,13 @@ impl Tracker for Wire {
     async fn locate(&self, request: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         let caller = caller(&request)?;
         self.answer(Call::Locate, caller, self.calls.locate(caller.address, request.get_ref()))
+    }
+
+    type WatchStream = Watching;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
+        let watching = self.calls.watch(request.get_ref());
+        let watching = watching.map(|(watcher, wanted)| Watching::begin(Arc::clone(&self.calls), watcher, wanted));
+        self.answer(Call::Watch, caller(&request)?, watching)
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use super::{
     calls::{Config, random},
     registry::{Changes, Key, Registry},
+    watches::Watches,
 };
 use crate::name::PeerId;
 
@@ -17,6 +18,8 @@ pub struct Shared {
     pub(super) registry: Arc<Mutex<Registry>>,
     /// An entry is gone, and what it held is to be released. Of those whose lease ends, nobody needs to be told.
     pub(super) gone: Arc<Notify>,
+    /// Who hears of whose files.
+    pub(super) watches: Arc<Watches>,
     /// Who tells the other trackers.
     pub(super) listener: Option<Arc<dyn Listener>>,
 }
@@ -25,7 +28,8 @@ impl Shared {
     /// Of a tracker that is alone. Tokens of one that ran here before are no good: their holders join again.
     pub fn alone(config: Config) -> Self {
         let registry = Arc::new(Mutex::new(Registry::new(config.lease)));
-        Self { key: Key::new(random()), registry, gone: Arc::default(), listener: None }
+        let (gone, watches) = (Arc::default(), Arc::default());
+        Self { key: Key::new(random()), registry, gone, watches, listener: None }
     }
 }
 

@@ -1,13 +1,16 @@
 //! A tracker that lies: it says of one file, and of where that is, what it is told to, whatever it is asked.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    pin::Pin,
+    task::{Context, Poll},
     thread,
 };
 
 use enjambre::proto::{
     AnnounceReply, AnnounceRequest, Found, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply,
-    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
+    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source, WatchReply, WatchRequest,
     tracker_server::{Tracker, TrackerServer},
 };
 use tonic::{Request, Response, Status, transport::Server};
@@ -25,6 +28,19 @@ pub struct LyingTracker {
     pub sources: Vec<Source>,
     /// To a locate.
     pub paths: Vec<String>,
+    /// To a watch, which then stays open.
+    pub told: Vec<WatchReply>,
+}
+
+/// Says this, and then nothing for ever.
+pub struct Telling(VecDeque<WatchReply>);
+
+impl futures_core::Stream for Telling {
+    type Item = Result<WatchReply, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.pop_front().map_or(Poll::Pending, |reply| Poll::Ready(Some(Ok(reply))))
+    }
 }
 
 impl LyingTracker {
@@ -65,5 +81,11 @@ impl Tracker for LyingTracker {
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         Ok(Response::new(LocateReply { paths: self.paths.clone(), sources: self.sources.clone() }))
+    }
+
+    type WatchStream = Telling;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Telling>, Status> {
+        Ok(Response::new(Telling(self.told.clone().into())))
     }
 }

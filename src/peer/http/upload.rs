@@ -79,7 +79,8 @@ pub(super) fn conflict(paths: &[&SharePath], members: Value) -> Answer {
 fn status(published: Published) -> u16 {
     match published {
         Published::New => 201,
-        Published::Same => 200,
+        // An upload takes nobody's place.
+        Published::Same | Published::Over => 200,
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     client::Grpc,
     codegen::{
         Service,
@@ -83,6 +83,12 @@ impl Call for proto::LocateRequest {
     type Reply = proto::LocateReply;
     const PATH: &'static str = "/enjambre.v1.Tracker/Locate";
     const REPLY_BYTES: usize = limits::LOCATE_BYTES;
+}
+
+impl Call for proto::WatchRequest {
+    type Reply = proto::WatchReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Watch";
+    const REPLY_BYTES: usize = limits::RPC_BYTES;
 }
 
 /// A call, ready to be made, as often as need be.
@@ -289,15 +295,18 @@ impl Caller {
         (channel.get_or_insert_with(|| self.connect(turns.address(at))).clone(), is_kept)
     }
 
-    /// Connects, and looks the tracker's name up, at the first call. Where there is no other tracker it sends no pings:
-    /// each call has its time, and a connection that has failed one is not used again.
+    /// Connects, and looks the tracker's name up, at the first call. While a call waits it sends pings: one of a
+    /// watch, which may wait for ever, tells so whether the tracker is there.
     fn connect(&self, tracker: &TrackerAddress) -> Channel {
         let mut endpoint = tracker.endpoint(self.0.tls.is_some()).expect("parsed as an endpoint before");
         endpoint = endpoint
             .http2_max_header_list_size(limits::HEAD_BYTES as u32)
             .http2_header_table_size(limits::RPC_HEADER_TABLE_BYTES);
         endpoint = match self.number() {
-            1 => endpoint.connect_timeout(limits::RPC_CONNECT_TIME),
+            1 => endpoint
+                .connect_timeout(limits::RPC_CONNECT_TIME)
+                .http2_keep_alive_interval(limits::RPC_PING_INTERVAL)
+                .keep_alive_timeout(limits::RPC_PING_TIME),
             _ => endpoint
                 .connect_timeout(limits::TRACKER_CONNECT_TIME)
                 .http2_keep_alive_interval(limits::TRACKER_PING_INTERVAL)
@@ -307,13 +316,28 @@ impl Caller {
     }
 
     async fn unary(&self, channel: Channel, call: &Encoded) -> Result<Bytes, Refusal> {
+        let (mut client, request) = self.request(channel, call).await?;
+        Ok(client.unary(request, PathAndQuery::from_static(call.path), Plain).await?.into_inner())
+    }
+
+    /// Makes a call at the tracker in use that is answered for as long as the connection lasts.
+    pub(super) async fn watch(&self, call: &Encoded) -> Result<Streaming<Bytes>, Refusal> {
+        let begin = async {
+            let (mut client, request) = self.request(self.channel(self.using()).0, call).await?;
+            let replies = client.server_streaming(request, PathAndQuery::from_static(call.path), Plain).await?;
+            Ok(replies.into_inner())
+        };
+        timeout(limits::RPC_TIME, begin).await.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())))
+    }
+
+    async fn request(&self, channel: Channel, call: &Encoded) -> Result<(Grpc<Channel>, Request<Bytes>), Refusal> {
         let mut client = Grpc::new(channel).max_decoding_message_size(call.reply_bytes);
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let mut request = Request::new(call.body.clone());
         if let Some(authorization) = &self.0.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }
-        Ok(client.unary(request, PathAndQuery::from_static(call.path), Plain).await?.into_inner())
+        Ok((client, request))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

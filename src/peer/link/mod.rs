@@ -10,6 +10,7 @@ mod replies;
 mod retry;
 mod session;
 mod turns;
+mod watch;
 
 use std::{
     fmt,
@@ -27,8 +28,9 @@ use tokio::{runtime, sync::Notify};
 pub use address::{Host, TrackerAddress, Trackers};
 use calls::{Answer, Call, Caller, Whom};
 use downloads::Downloads;
-pub use replies::{Found, Located, Page, Place, Source};
+pub use replies::{Found, Located, Page, Place, Source, Told};
 use replies::{Refusal, SearchPage};
+pub use watch::Follower;
 
 use crate::{
     content::ContentId,
@@ -117,6 +119,8 @@ struct Shared {
     changed: Condvar,
     /// The share has news, or a download has begun or ended.
     news: Notify,
+    /// A stay in the swarm has begun.
+    stays: Notify,
     leaving: Notify,
 }
 
@@ -156,6 +160,7 @@ impl Link {
             telling: tokio::sync::Mutex::default(),
             changed: Condvar::new(),
             news: Notify::new(),
+            stays: Notify::new(),
             leaving: Notify::new(),
         });
         let watcher = Arc::downgrade(&shared);

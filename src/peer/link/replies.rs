@@ -162,6 +162,42 @@ impl Located {
     }
 }
 
+/// What a tracker tells of a peer that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whose files these are.
+    pub publisher: PeerId,
+    /// Who that is: the hash of its identity.
+    pub identity: [u8; 32],
+    /// What was told of it before is over.
+    pub is_anew: bool,
+    /// What it has, each with its content's size in bytes.
+    pub added: Vec<(SharePath, ContentId, u64)>,
+    /// What it no longer has.
+    pub removed: Vec<SharePath>,
+    /// That was all, up to now.
+    pub is_complete: bool,
+}
+
+impl Told {
+    /// None where it is about nobody.
+    pub(super) fn new(reply: proto::WatchReply) -> Option<Self> {
+        let added = reply.added.into_iter().take(limits::ANNOUNCE_FILES).filter_map(|file| {
+            let size = Some(file.size).filter(|size| *size <= limits::CONTENT_BYTES)?;
+            Some((file.path.parse().ok()?, file.content.as_slice().try_into().ok()?, size))
+        });
+        let removed = reply.removed.iter().take(limits::ANNOUNCE_FILES).filter_map(|path| path.parse().ok());
+        Some(Self {
+            publisher: reply.peer_id.parse().ok()?,
+            identity: reply.identity.try_into().ok()?,
+            is_anew: reply.anew,
+            added: added.collect(),
+            removed: removed.collect(),
+            is_complete: reply.complete,
+        })
+    }
+}
+
 /// What a peer that has joined is told.
 pub(super) struct Joined {
     pub(super) token: Vec<u8>,

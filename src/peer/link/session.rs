@@ -85,6 +85,7 @@ impl Session<'_> {
                     lease = Some(stay.lease);
                     self.stay = Some(stay.clone());
                     self.shared.downloads().stay(Some(stay.token.clone()));
+                    self.shared.stays.notify_one();
                     let end = self.stay(&stay).await;
                     self.stay = None;
                     self.shared.downloads().stay(None);

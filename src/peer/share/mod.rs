@@ -11,9 +11,11 @@
 //! | `writers` | which files are open for writing |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
+//! | `removal` | what a peer that follows others takes out of the share again |
 //! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
 //! | `kill` | where tests kill a peer; empty in what is built for use |
 //! | `space` | what may be written of the disk, and what is kept free |
+//! | `followed` | what a peer that follows others keeps of that, on disk |
 //! | `jobs` | what is to be downloaded, on disk, and what is left of downloads |
 //!
 //! A file is shared once it was hashed, and while its stamp (size, time of change, inode) is the one
@@ -30,6 +32,7 @@ use std::{
 
 use crate::{content::ContentId, name::SharePath, size::KeepFree};
 
+mod followed;
 mod hash;
 mod index;
 mod inotify;
@@ -41,6 +44,7 @@ mod partial;
 mod private;
 mod publish;
 mod queue;
+mod removal;
 mod rest;
 mod saved;
 mod space;
@@ -299,6 +303,38 @@ impl Share {
         jobs::discard(&self.0.state, content)
     }
 
+    /// Takes the file at `path` out of the share, if it is `content` and nobody has changed it. Whether it was.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, path: &SharePath, content: &ContentId) -> io::Result<bool> {
+        removal::remove(&self.0.state, path, content)
+    }
+
+    /// What was noted of whom this peer follows, line by line; damaged lines are left out.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a newer version has written it.
+    pub fn followed(&self) -> io::Result<Vec<String>> {
+        followed::read(&self.0.state)
+    }
+
+    /// Notes more of that, so that it survives a power cut.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_followed(&self, lines: &[String]) -> io::Result<()> {
+        followed::append(&self.0.state, lines)
+    }
+
+    /// Makes `lines` all that is noted of it.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn rewrite_followed(&self, lines: &[String]) -> io::Result<()> {
+        followed::rewrite(&self.0.state, lines)
+    }
+
     /// Bytes that may still be written to the share's disk beside what is kept free, as far as the system says
     /// (a quota it does not).
     pub fn room(&self) -> Option<u64> {
@@ -315,7 +351,7 @@ impl Share {
     }
 
     /// Gives a staged file its name: folders on the way are made, the name appears whole or not at
-    /// all, nothing is ever replaced, and when this returns it will survive a power cut.
+    /// all, nothing is ever replaced but what it is [`over`](Staged::over), and when this returns it will survive a power cut.
     ///
     /// # Errors
     /// When another content has that name, or the name cannot be made.

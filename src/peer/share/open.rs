@@ -116,6 +116,12 @@ impl Root {
         }
     }
 
+    /// Opens the folder that `path` is in.
+    pub(super) fn parent(&self, path: &SharePath) -> Result<OwnedFd> {
+        let place = self.place(path)?;
+        openat(&place, ".", FOLDER, Mode::empty())
+    }
+
     /// What is known of the file at `path`; none where there is no file.
     pub(super) fn stat(&self, path: &SharePath) -> Result<Option<Stat>> {
         let found = self.place(path).and_then(|place| statat(&place, place.name, AtFlags::SYMLINK_NOFOLLOW));

@@ -46,8 +46,8 @@ pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Res
         let named: Vec<_> = files.iter().map(|(staged, path)| staged.take_name(path)).collect();
         let went = synced(named, &files);
         kill::point("name-synced");
-        let is_new = files.iter().zip(&went).filter(|(_, went)| matches!(went, Ok(Published::New)));
-        let records: Vec<_> = is_new
+        let named = files.iter().zip(&went).filter(|(_, went)| went.as_ref().is_ok_and(Published::is_named));
+        let records: Vec<_> = named
             .map(|((staged, path), _)| {
                 let (record, list) = staged.record();
                 (path, record, list)
@@ -59,7 +59,8 @@ pub(super) fn publish(state: &State, files: Vec<(Staged, SharePath)>) -> Vec<Res
     });
     let mut is_certain = is_certain.into_iter();
     for ((staged, path), went) in files.into_iter().zip(&went) {
-        let is_certain = !matches!(went, Ok(Published::New)) || is_certain.next().unwrap_or_default();
+        let is_named = went.as_ref().is_ok_and(Published::is_named);
+        let is_certain = !is_named || is_certain.next().unwrap_or_default();
         staged.end(&path, went, is_certain);
     }
     went
@@ -71,14 +72,16 @@ fn synced(
     files: &[(Staged, SharePath)],
 ) -> Vec<Result<Published, PublishError>> {
     let mut synced = BTreeMap::new();
-    let sync = |(named, (_, path)): (Result<Named, PublishError>, &(Staged, SharePath))| match named? {
-        Named::Same => Ok(Published::Same),
-        Named::New(folder) => {
-            let sync = fstat(&folder)
-                .and_then(|stat| *synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| fsync(&folder)));
-            sync.map_err(|error| PublishError::Io(told(format_args!("cannot make {path}"), error)))?;
-            Ok(Published::New)
-        }
+    let sync = |(named, (_, path)): (Result<Named, PublishError>, &(Staged, SharePath))| {
+        let (folder, published) = match named? {
+            Named::Same => return Ok(Published::Same),
+            Named::New(folder) => (folder, Published::New),
+            Named::Over(folder) => (folder, Published::Over),
+        };
+        let sync =
+            fstat(&folder).and_then(|stat| *synced.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| fsync(&folder)));
+        sync.map_err(|error| PublishError::Io(told(format_args!("cannot make {path}"), error)))?;
+        Ok(published)
     };
     named.into_iter().zip(files).map(sync).collect()
 }

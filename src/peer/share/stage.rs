@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, RenameFlags, fsync, linkat, openat, renameat_with, statat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, RenameFlags, Stat, fsync, linkat, openat, renameat_with, statat, unlinkat},
     io::Errno,
 };
 
@@ -95,7 +95,8 @@ impl Staging {
         kill::point("upload-synced");
         let (content, list) = self.hasher.finish();
         // Closed: a form has many of these, and descriptors are few.
-        Ok(Staged { entry: Entry { content, size: stamp.size }, list, stamp, nameless: self.nameless, _lock: None })
+        let entry = Entry { content, size: stamp.size };
+        Ok(Staged { entry, list, stamp, nameless: self.nameless, over: None, _lock: None })
     }
 }
 
@@ -127,6 +128,8 @@ pub struct Staged {
     list: PieceList,
     stamp: Stamp,
     nameless: Nameless,
+    /// What it may take the place of.
+    over: Option<ContentId>,
     /// A download's file, which is locked while it is open.
     _lock: Option<File>,
 }
@@ -150,7 +153,13 @@ impl Staged {
     ) -> rustix::io::Result<Self> {
         let stamp = Stamp::read(&file)?;
         let nameless = Nameless { state, name, is_partial: true, stays: true };
-        Ok(Self { entry: Entry { content, size: stamp.size }, list, stamp, nameless, _lock: Some(file) })
+        let entry = Entry { content, size: stamp.size };
+        Ok(Self { entry, list, stamp, nameless, over: None, _lock: Some(file) })
+    }
+
+    /// The same, but that it may take the place of a shared file with this content.
+    pub fn over(self, content: Option<ContentId>) -> Self {
+        Self { over: content, ..self }
     }
 
     /// The file's stamp.
@@ -182,17 +191,46 @@ impl Staged {
                     kill::point("named");
                     return Ok(Named::New(folder));
                 }
-                Err(Errno::EXIST) => {
-                    if self.compare(state, &folder, path)? {
-                        return Ok(Named::Same);
+                Err(Errno::EXIST) => match self.compare(state, &folder, path) {
+                    Ok(true) => return Ok(Named::Same),
+                    Err(PublishError::Conflict) if self.take_place(&folder, path).map_err(failed)? => {
+                        kill::point("exchanged");
+                        return Ok(Named::Over(folder));
                     }
-                }
+                    compared => drop(compared?),
+                },
                 // The folder was removed just after it was opened: make it again.
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(failed(error)),
             }
         }
         Err(refused(format!("cannot make {path}: others keep changing or removing it; try again")))
+    }
+
+    /// Changes places with the file that has the name, if that is what this one may take the place of, and nobody has
+    /// changed it; what it was then has this one's name in `.enjambre/`.
+    fn take_place(&self, folder: &OwnedFd, path: &SharePath) -> rustix::io::Result<bool> {
+        let state = &self.nameless.state;
+        let Some(old) = state.index(|index| index.get(path)).filter(|old| self.over == Some(old.content)) else {
+            return Ok(false);
+        };
+        let exchange = || {
+            let (from, name) = (self.nameless.folder(), &self.nameless.name);
+            renameat_with(from, name, folder, path.file_name(), RenameFlags::EXCHANGE)
+        };
+        let stat = |folder: BorrowedFd<'_>, name: &str| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_old = |stat: Stat| is_file(&stat) && Stamp::of(&stat) == old.stamp;
+        if !is_old(stat(folder.as_fd(), path.file_name())?) {
+            return Ok(false);
+        }
+        exchange()?;
+        // Somebody may have put another there in between.
+        if is_old(stat(self.nameless.folder(), &self.nameless.name)?) {
+            return Ok(true);
+        }
+        exchange()?;
+        state.look_again(path.clone());
+        Ok(false)
     }
 
     /// What to record of it once its name is on disk.
@@ -206,10 +244,11 @@ impl Staged {
         // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
         self.nameless.stays = match went {
             Ok(Published::New) => true,
-            Ok(Published::Same) => false,
+            // Replaced, what was there before has its name now, until nobody reads it any more.
+            Ok(Published::Same | Published::Over) => false,
             Err(_) => self.nameless.stays,
         };
-        if !matches!(went, Ok(Published::New)) {
+        if !went.as_ref().is_ok_and(Published::is_named) {
             state.drop_list(&self.entry.content);
         }
         if !is_certain || matches!(went, Err(PublishError::Io(_))) {
@@ -267,6 +306,8 @@ fn name(from: BorrowedFd<'_>, old: &str, to: &OwnedFd, new: &str) -> rustix::io:
 pub(super) enum Named {
     /// It has it now, in this folder.
     New(OwnedFd),
+    /// So too, and what had it before has not.
+    Over(OwnedFd),
     /// The same content had it.
     Same,
 }
@@ -278,6 +319,15 @@ pub enum Published {
     New,
     /// The name was there with the same content.
     Same,
+    /// The name was there with the content that this one was to take the place of.
+    Over,
+}
+
+impl Published {
+    /// Whether the file has the name, and not another one of the same content.
+    pub(super) fn is_named(&self) -> bool {
+        matches!(self, Self::New | Self::Over)
+    }
 }
 
 /// Why a file could not be published.

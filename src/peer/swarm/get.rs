@@ -176,11 +176,18 @@ impl From<io::Error> for GetError {
 }
 
 impl Getter {
-    /// Brings the content `id` into the share as `path`, where nothing stands; `watch` is told how it goes.
+    /// Brings the content `id` into the share as `path`, where nothing stands but what it may be `over`; `watch` is
+    /// told how it goes.
     ///
     /// # Errors
     /// When it cannot be had or cannot be kept. What was received stays for the next time.
-    pub fn get(&self, id: &ContentId, path: &SharePath, watch: &dyn Watch) -> Result<Report, GetError> {
+    pub fn get(
+        &self,
+        id: &ContentId,
+        path: &SharePath,
+        over: Option<ContentId>,
+        watch: &dyn Watch,
+    ) -> Result<Report, GetError> {
         let began = Instant::now();
         if let Some((from, staged)) = self.copy(id)? {
             let report = Report {
@@ -190,7 +197,7 @@ impl Getter {
                 fetched: 0,
                 time: began.elapsed(),
             };
-            return self.publish(staged, path).map(|()| Report { time: began.elapsed(), ..report });
+            return self.publish(staged.over(over), path).map(|()| Report { time: began.elapsed(), ..report });
         }
         // From now on others may wait for the piece list here.
         self.downloads.expect(*id);
@@ -205,7 +212,7 @@ impl Getter {
         let staged = file.into_staged(Entry { content: *id, size }, crew.list());
         let published = staged.map_err(GetError::Disk).and_then(|staged| match watch.is_stopped() {
             true => Err(GetError::Stopped),
-            false => self.publish(staged, path),
+            false => self.publish(staged.over(over), path),
         });
         end();
         published?;

@@ -365,7 +365,7 @@ fn get_by(
         finder: Arc::new(Only(sources.to_vec())),
         fetcher: fetcher.clone(),
     };
-    let result = getter.get(id, &path.parse().unwrap(), &notes);
+    let result = getter.get(id, &path.parse().unwrap(), None, &notes);
     (result, notes.0.into_inner().unwrap())
 }
 

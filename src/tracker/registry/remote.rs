@@ -1,7 +1,7 @@
 //! Entries in a registry that several trackers share. Each is served by one of them, which renewed it last and
 //! lets go of it when its lease ends. The others keep it for as long as the store does.
 
-use super::{Changes, Content, Join, Peer, Refusal, Registry, Token, names::Name, slab::Handle};
+use super::{Changes, Content, Identity, Join, Peer, Refusal, Registry, Token, names::Name, slab::Handle};
 use crate::{
     content::ContentId,
     name::{PeerId, SharePath},
@@ -29,6 +29,11 @@ impl Registry {
     /// The peer that a token is of, while it is in.
     pub fn holder_id(&self, token: Token<'_>) -> Option<&PeerId> {
         self.by_id.get_key_value(token.id).map(|(id, _)| id)
+    }
+
+    /// Who has joined under an id.
+    pub fn identity(&self, id: &PeerId) -> Option<Identity> {
+        self.by_id.get(id).map(|&peer| self.peers[peer].identity)
     }
 
     /// An entry.
@@ -113,7 +118,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::tracker::registry::{Ask, Identity, Key};
+    use crate::tracker::registry::{Ask, Key};
 
     const LEASE: Duration = Duration::from_secs(10);
 

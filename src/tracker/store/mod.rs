@@ -46,6 +46,7 @@ use super::{
     log::log,
     registry::{Key, Registry},
     shared::Shared,
+    watches::Watches,
 };
 use crate::{limits, name::PeerId};
 
@@ -60,9 +61,9 @@ pub async fn share(
     on_degraded: impl Fn(bool) + Send + 'static,
 ) -> io::Result<Shared> {
     let outbox = Arc::new(Outbox::default());
-    let Shared { registry, gone, .. } = Shared::alone(config);
+    let Shared { registry, gone, watches, .. } = Shared::alone(config);
     let (ready, is_ready) = oneshot::channel();
-    let shared = (Arc::clone(&registry), Arc::clone(&gone), Arc::clone(&outbox));
+    let shared = (Arc::clone(&registry), Arc::clone(&gone), Arc::clone(&watches), Arc::clone(&outbox));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("store".to_owned()).spawn(move || {
         let _end = EndWithIt;
@@ -70,7 +71,7 @@ pub async fn share(
         LocalSet::new().block_on(&runtime, store.run(&address));
     })?;
     let key = is_ready.await.map_err(io::Error::other)?;
-    Ok(Shared { key: Key::new(key), registry, gone, listener: Some(outbox) })
+    Ok(Shared { key: Key::new(key), registry, gone, watches, listener: Some(outbox) })
 }
 
 /// A tracker that no longer hears what others know, and does not know that, would mislead whoever asks it.
@@ -91,6 +92,7 @@ struct Store {
     registry: Arc<Mutex<Registry>>,
     /// See [`Shared`].
     gone: Arc<Notify>,
+    watches: Arc<Watches>,
     outbox: Arc<Outbox>,
     book: RefCell<Book>,
     /// Which etcd it was, and up to which of its revisions everything is known.
@@ -108,7 +110,7 @@ impl Store {
     fn new(
         address: &StoreAddress,
         lease: Duration,
-        (registry, gone, outbox): (Arc<Mutex<Registry>>, Arc<Notify>, Arc<Outbox>),
+        (registry, gone, watches, outbox): (Arc<Mutex<Registry>>, Arc<Notify>, Arc<Watches>, Arc<Outbox>),
         on_degraded: Box<dyn Fn(bool)>,
         ready: oneshot::Sender<[u8; 32]>,
     ) -> Self {
@@ -118,6 +120,7 @@ impl Store {
             lease,
             registry,
             gone,
+            watches,
             outbox,
             book: RefCell::default(),
             position: Cell::new(None),

@@ -127,7 +127,12 @@ impl Store {
         if registry.entry(id).is_none_or(|ours| ours.incarnation <= incarnation) {
             // What an older join held is left behind.
             self.gone.notify_one();
+            let is_new = registry.entry(id).is_none_or(|ours| ours.incarnation < incarnation);
+            let identity = join.identity;
             let kept = registry.keep(join, incarnation).and_then(|()| registry.set_kept_downloads(id, downloading));
+            if is_new && kept.is_ok() {
+                self.watches.joined(id, identity);
+            }
             return kept.map_err(|refusal| refusal.to_string());
         }
         Ok(())
@@ -210,15 +215,23 @@ impl Store {
         // What has another content now is among the added, and replaces it.
         let removed: Vec<_> = held.into_keys().collect();
         for removed in removed.chunks(limits::STORE_FILES_AT_ONCE) {
-            let changes = Changes { removed: removed.to_vec(), ..Changes::default() };
-            self.registry().change_kept(id, &changes)?;
-            yield_now().await;
+            self.change_part(id, &Changes { removed: removed.to_vec(), ..Changes::default() }).await?;
         }
         for added in added.chunks(limits::STORE_FILES_AT_ONCE) {
-            let changes = Changes { added: added.to_vec(), ..Changes::default() };
-            self.registry().change_kept(id, &changes)?;
-            yield_now().await;
+            self.change_part(id, &Changes { added: added.to_vec(), ..Changes::default() }).await?;
         }
+        Ok(())
+    }
+
+    async fn change_part(&self, id: &PeerId, changes: &Changes) -> Result<(), Refusal> {
+        {
+            let mut registry = self.registry();
+            registry.change_kept(id, changes)?;
+            if let Some(identity) = registry.identity(id) {
+                self.watches.changed(id, identity, changes);
+            }
+        }
+        yield_now().await;
         Ok(())
     }
 

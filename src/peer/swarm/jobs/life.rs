@@ -24,8 +24,10 @@ pub(super) struct Job {
     /// It was taken up from its record: for want of sources it waits, where one that somebody has just
     /// asked for ends with an error.
     pub(super) is_lasting: bool,
-    /// Whether its record is on disk.
+    /// Whether its record is on disk, or need not be: whoever follows finds out anew what it wants.
     pub(super) is_recorded: bool,
+    /// What it may take the place of.
+    pub(super) over: Option<ContentId>,
     pub(super) is_cancelled: bool,
     /// Who holds a handle.
     pub(super) handles: usize,
@@ -79,6 +81,7 @@ impl Job {
             phase,
             is_lasting,
             is_recorded: is_lasting,
+            over: None,
             is_cancelled: false,
             handles: 0,
             progress: None,

@@ -145,6 +145,22 @@ impl Jobs {
     /// # Errors
     /// When there are too many, the peer stops, or the system gives no thread.
     pub fn start(&self, id: &ContentId, path: &SharePath) -> Result<Handle, GetError> {
+        self.want(id, path, |job| {
+            // A disk that is full now may have room when the job's turn comes.
+            job.is_recorded |= self.share().record_job(id, path).is_ok();
+        })
+    }
+
+    /// So too for one who follows another peer: nothing of it is noted, and it may take the place of a shared file
+    /// with the content `over`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn follow(&self, id: &ContentId, path: &SharePath, over: Option<ContentId>) -> Result<Handle, GetError> {
+        self.want(id, path, |job| (job.is_recorded, job.over) = (true, over))
+    }
+
+    fn want(&self, id: &ContentId, path: &SharePath, change: impl FnOnce(&mut Job)) -> Result<Handle, GetError> {
         let mut state = self.lock();
         if state.is_stopped {
             return Err(GetError::Stopped);
@@ -156,8 +172,7 @@ impl Jobs {
         }
         let number = same.unwrap_or_else(|| state.add(Job::new(*id, path.clone(), Phase::Queued)));
         let Some(job) = state.jobs.get_mut(&number) else { return Err(GetError::Stopped) };
-        // A disk that is full now may have room when the job's turn comes.
-        job.is_recorded |= self.share().record_job(id, path).is_ok();
+        change(job);
         job.ask();
         job.handles += 1;
         if let Phase::Paused(_) = job.phase {

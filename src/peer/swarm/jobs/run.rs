@@ -23,13 +23,13 @@ use crate::{
 
 impl Jobs {
     pub(super) fn run(&self, number: u64) {
-        let look = |job: &Job| (job.content, job.path.clone(), job.is_recorded, job.handles > 0);
-        let Some((id, path, is_recorded, is_awaited)) = self.lock().jobs.get(&number).map(look) else { return };
+        let look = |job: &Job| (job.content, job.path.clone(), job.over, job.is_recorded, job.handles > 0);
+        let Some((id, path, over, is_recorded, is_awaited)) = self.lock().jobs.get(&number).map(look) else { return };
         let watch = JobWatch { jobs: self, number };
         if !is_awaited {
             watch.note(&format!("going on with {path}"));
         }
-        let result = self.attempt(&id, &path, is_recorded, &watch);
+        let result = self.attempt(&id, &path, over, is_recorded, &watch);
         self.settle(number, result);
     }
 
@@ -37,6 +37,7 @@ impl Jobs {
         &self,
         id: &ContentId,
         path: &SharePath,
+        over: Option<ContentId>,
         is_recorded: bool,
         watch: &JobWatch<'_>,
     ) -> Result<Report, GetError> {
@@ -51,11 +52,12 @@ impl Jobs {
                 share.discard_partial(id);
                 return Ok(Report { size, sources: Vec::new(), copied: None, fetched: 0, time: Duration::ZERO });
             }
+            Lookup::Known(Entry { content, .. }) if Some(content) == over => {}
             Lookup::Known(_) => return Err(GetError::Conflict(path.clone())),
             Lookup::Unhashed => return Err(GetError::Unhashed),
             Lookup::Absent => {}
         }
-        self.0.getter.get(id, path, watch)
+        self.0.getter.get(id, path, over, watch)
     }
 
     /// Takes note of how a try went.

@@ -1,0 +1,212 @@
+//! A fleet that follows: what a publisher announces comes to those who mirror it, and nothing else gives way.
+#![cfg(all(feature = "tracker", feature = "peer"))]
+
+mod support;
+
+use std::fs;
+
+use support::*;
+
+/// Starts a peer that mirrors what `publisher` has in `releases/`.
+#[track_caller]
+fn follower(id: &str, folder: &Folder, tracker: &Process, more: &[&str]) -> Process {
+    let args = [&["--mirror", "releases/*", "--from", "publisher"], more].concat();
+    peer(id, folder.path(), tracker.address, &args)
+}
+
+#[track_caller]
+fn comes(folder: &Folder, path: &str, bytes: &[u8]) {
+    wait_for(PATIENCE, &format!("{path} is as published"), || folder.read(path).is_some_and(|read| read == bytes));
+}
+
+fn upload(to: &Process, path: &str, bytes: &[u8]) {
+    let answer = put(to.address, &path.replace(' ', "%20"), bytes);
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+#[test]
+fn what_a_publisher_has_and_gets_comes_to_all_who_follow_it_and_is_offered() {
+    let tracker = tracker(&["--lease", "2"]);
+    let (source, folders) = (Folder::new(), [Folder::new(), Folder::new()]);
+    source.write("releases/1.bin", noise(1, 200_000));
+    source.write("private/notes.txt", "not for all");
+    let publisher = peer("publisher", source.path(), tracker.address, &[]);
+    let followers = [0, 1].map(|n| follower(&format!("follower_{n}"), &folders[n], &tracker, &[]));
+    folders.iter().for_each(|folder| comes(folder, "releases/1.bin", &noise(1, 200_000)));
+    upload(&publisher, "releases/2 with blanks.bin", &noise(2, 100_000));
+    upload(&publisher, "other.bin", b"other");
+    folders.iter().for_each(|folder| comes(folder, "releases/2 with blanks.bin", &noise(2, 100_000)));
+    let mut asker = followers.into_iter().next().unwrap();
+    wait_for(PATIENCE, "all three offer it", || {
+        asker.search("releases/1.bin").first().is_some_and(|found| found.sources == 3)
+    });
+    assert!(
+        folders.iter().all(|folder| folder.read("private/notes.txt").is_none() && folder.read("other.bin").is_none())
+    );
+    // What goes at the publisher stays with those who have it.
+    fs::remove_file(source.join("releases/1.bin")).unwrap();
+    wait_for(PATIENCE, "the publisher no longer offers it", || {
+        asker.search("releases/1.bin").first().is_some_and(|found| found.sources == 2)
+    });
+    assert!(folders.iter().all(|folder| folder.read("releases/1.bin").is_some()));
+}
+
+#[test]
+fn a_new_version_takes_the_place_of_what_was_mirrored_and_of_nothing_else() {
+    let tracker = tracker(&["--lease", "2"]);
+    let (source, folder) = (Folder::new(), Folder::new());
+    source.write("releases/a", "a 1");
+    source.write("releases/b", "b 1");
+    source.write("releases/c", "c 1");
+    folder.write("releases/c", "mine");
+    let _publisher = peer("publisher", source.path(), tracker.address, &[]);
+    let peer = follower("follower", &folder, &tracker, &[]);
+    comes(&folder, "releases/a", b"a 1");
+    comes(&folder, "releases/b", b"b 1");
+    let in_the_way = |path: &'static str, from: usize| {
+        peer.wait_for_line(from, "it is said what is in the way", |line| {
+            line.text.starts_with(&format!("not mirrored: {path} is here with other content")).then_some(())
+        });
+    };
+    in_the_way("releases/c", 0);
+    // A person changes what was mirrored.
+    folder.write("releases/b", "edited");
+    let from = peer.line_count();
+    for name in ["a", "b", "c"] {
+        fs::rename(source.write("new", format!("{name} 2")), source.join(format!("releases/{name}"))).unwrap();
+    }
+    comes(&folder, "releases/a", b"a 2");
+    in_the_way("releases/b", from);
+    in_the_way("releases/c", from);
+    assert_eq!(folder.read("releases/b").unwrap(), b"edited");
+    assert_eq!(folder.read("releases/c").unwrap(), b"mine");
+    // Out of the way, it comes.
+    fs::remove_file(folder.join("releases/c")).unwrap();
+    comes(&folder, "releases/c", b"c 2");
+    let left: Vec<_> = fs::read_dir(folder.join(".enjambre/partial")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn after_a_kill_it_goes_on_and_knows_what_is_its_own() {
+    let tracker = tracker(&["--lease", "2"]);
+    let (source, folder) = (Folder::new(), Folder::new());
+    source.write("releases/a", "a 1");
+    let publisher = peer("publisher", source.path(), tracker.address, &[]);
+    drop(follower("follower", &folder, &tracker, &[]));
+    let running = follower("follower", &folder, &tracker, &[]);
+    comes(&folder, "releases/a", b"a 1");
+    drop(running);
+    fs::rename(source.write("new", "a 2"), source.join("releases/a")).unwrap();
+    upload(&publisher, "releases/b", b"b 1");
+    let running = follower("follower", &folder, &tracker, &[]);
+    comes(&folder, "releases/a", b"a 2");
+    comes(&folder, "releases/b", b"b 1");
+    // The tracker is killed, and forgets all; those who follow it are told on by the next.
+    let address = tracker.address.to_string();
+    drop(tracker);
+    let _tracker = tracker_at(&address);
+    upload(&publisher, "releases/c", b"c 1");
+    comes(&folder, "releases/c", b"c 1");
+    drop(running);
+}
+
+fn tracker_at(address: &str) -> Process {
+    tracker(&["--lease", "2", "--listen", address])
+}
+
+#[test]
+fn who_takes_the_publishers_id_is_not_followed() {
+    let tracker = tracker(&["--lease", "1"]);
+    let (source, stranger, folder) = (Folder::new(), Folder::new(), Folder::new());
+    source.write("releases/a", "a");
+    stranger.write("releases/b", "evil");
+    let publisher = peer("publisher", source.path(), tracker.address, &[]);
+    let peer_ = follower("follower", &folder, &tracker, &[]);
+    comes(&folder, "releases/a", b"a");
+    drop(publisher);
+    let mut other = Err("the publisher's lease has not ended");
+    wait_for(PATIENCE, "the id is free", || {
+        let process = peer("publisher", stranger.path(), tracker.address, &[]);
+        let has_joined = process.wait_for_line(0, "the tracker has answered", |line| {
+            let is_joined = line.text.starts_with("joined tracker");
+            (is_joined || line.text.contains("refuses")).then_some(is_joined)
+        });
+        other = if has_joined { Ok(process) } else { Err("refused") };
+        has_joined
+    });
+    peer_.wait_for_line(0, "the stranger is named", |line| {
+        line.text.starts_with("publisher is another peer than the one").then_some(())
+    });
+    assert!(folder.read("releases/b").is_none() && other.is_ok());
+}
+
+#[test]
+fn only_so_much_is_kept_and_the_oldest_go_first() {
+    let tracker = tracker(&["--lease", "2"]);
+    let (source, folder) = (Folder::new(), Folder::new());
+    for n in 1..=5 {
+        source.write(format!("releases/{n}"), noise(n, 1000));
+    }
+    let publisher = peer("publisher", source.path(), tracker.address, &[]);
+    let mut asker = publisher;
+    wait_for(PATIENCE, "all are announced", || asker.search("releases/").len() == 5);
+    let running = follower("follower", &folder, &tracker, &["--mirror-keep", "2", "--mirror-max", "10K"]);
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(folder.join("releases"))
+            .map(|entries| entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names.join(" ")
+    };
+    wait_for(PATIENCE, "the last two are here", || names() == "4 5");
+    upload(&asker, "releases/0 is new", &noise(6, 1000));
+    wait_for(PATIENCE, "a new one takes the oldest's place", || names() == "0 is new 5");
+    upload(&asker, "releases/huge", &noise(7, 11_000));
+    running.wait_for_line(0, "what is too large is named", |line| {
+        line.text.starts_with("not mirrored: releases/huge has 11 KiB").then_some(())
+    });
+    drop(running);
+    let running = follower("follower", &folder, &tracker, &["--mirror-keep", "2"]);
+    upload(&asker, "releases/1 more", b"1");
+    wait_for(PATIENCE, "it goes on where it was", || names() == "0 is new 1 more");
+    drop(running);
+}
+
+#[test]
+fn publishers_who_differ_are_not_counted() {
+    let tracker = tracker(&["--lease", "2"]);
+    let (folders, here) = ([Folder::new(), Folder::new()], Folder::new());
+    folders[0].write("releases/x", "one");
+    folders[1].write("releases/x", "other");
+    folders.iter().for_each(|folder| drop(folder.write("releases/same", "same")));
+    let publishers = [0, 1].map(|n| peer(&format!("p{n}"), folders[n].path(), tracker.address, &[]));
+    let mut publishers = publishers.into_iter();
+    let mut asker = publishers.next().unwrap();
+    wait_for(PATIENCE, "both are announced", || asker.search("releases/x").len() == 2);
+    let args = ["--mirror", "releases/*", "--from", "p0", "--from", "p1"];
+    let running = peer("follower", here.path(), tracker.address, &args);
+    comes(&here, "releases/same", b"same");
+    running.wait_for_line(0, "it is said", |line| line.text.contains("differ about releases/x").then_some(()));
+    assert!(here.read("releases/x").is_none());
+    fs::rename(folders[1].write("new", "one"), folders[1].join("releases/x")).unwrap();
+    comes(&here, "releases/x", b"one");
+}
+
+#[test]
+fn a_mirror_has_a_publisher_and_says_so() {
+    let folder = Folder::new();
+    let here = folder.path().to_str().unwrap();
+    for (args, part) in [
+        (&["--mirror", "*"][..], "give --from PEER"),
+        (&["--from", "a"], "go with --mirror"),
+        (&["--mirror-keep", "2"], "go with --mirror"),
+        (&["--mirror", "*", "--from", "p"], "that is this peer itself"),
+        (&["--mirror", "*", "--from", "a b"], "--from a b: a peer id is"),
+        (&["--mirror", "*", "--from", "a", "--mirror-keep", "-1"], "--mirror-keep"),
+        (&["--mirror", "*", "--from", "a", "--mirror-max", "20 apples"], "a number of bytes, as 20G"),
+    ] {
+        let Finished { code, err, .. } = run(peer_command([&["p", "0", here], args].concat()), "leave\n");
+        assert!(code == Some(2) && err.contains(part), "{args:?}: {err}");
+    }
+}
