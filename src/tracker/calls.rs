@@ -143,6 +143,8 @@ impl Calls {
             self.shared.gone.notify_one();
         }
         self.tell(|listener| listener.joined(&id));
+        // What it watched before it was for an earlier process.
+        self.shared.watches.gone(&id);
         self.shared.watches.joined(&id, identity);
         drop(registry);
         log(format_args!("{line} took_over={took_over}"));

@@ -6,9 +6,12 @@ mod values;
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
 };
 
+use futures_core::Stream as _;
 use tonic::Status;
 
 use self::{
@@ -21,11 +24,12 @@ use crate::{
     tracker::{
         refusals::status,
         registry::{Key, ROOM, Room},
+        watches::Watching,
     },
 };
 
 /// Part of the sentence of every refusal that there is.
-const SENTENCES: [&str; 34] = [
+const SENTENCES: [&str; 40] = [
     "peer_id: a peer id is",
     "peer_id: get, put, search and status",
     "identity: 32 bytes",
@@ -60,16 +64,30 @@ const SENTENCES: [&str; 34] = [
     "dead[0]: ",
     "a locate names at most 16 peers as dead",
     "text: 1 to 1024 bytes",
+    "publishers: at least one",
+    "a watch has at most 16 patterns",
+    "publishers[0].peer_id: a peer id is",
+    "publishers[1].peer_id: each once",
+    "publishers[0].known: 32 bytes",
+    "patterns[0]: 1 to 1024 bytes",
 ];
 
 struct Pair<'a> {
-    calls: Calls,
+    calls: Arc<Calls>,
     model: Model,
     values: Values<'a>,
     /// The newest tokens.
     tokens: Vec<Vec<u8>>,
+    /// The last watch that began, and what it has told.
+    watch: Option<Watch>,
     /// Which of [`SENTENCES`] were met.
     met: BTreeSet<&'static str>,
+}
+
+struct Watch {
+    request: proto::WatchRequest,
+    watching: Watching,
+    told: BTreeMap<String, BTreeMap<String, (Vec<u8>, u64)>>,
 }
 
 impl<'a> Pair<'a> {
@@ -86,14 +104,15 @@ impl<'a> Pair<'a> {
         let config = Config { lease: Duration::from_secs(*limits::LEASE_SECONDS.end()), allow_advertise };
         let registry = Arc::new(Mutex::new(Registry::with_room(config.lease, room)));
         Self {
-            calls: Calls::new(
+            calls: Arc::new(Calls::new(
                 config,
                 Shared { key: Key::new([seed as u8; 32]), registry, ..Shared::alone(config) },
                 Arc::default(),
-            ),
+            )),
             model: Model { room, allow_advertise, peers: BTreeMap::new(), tokens: BTreeMap::new() },
             values: Values { chance, rarity: [8, 30, 100][seed as usize % 3] },
             tokens: vec![vec![7; 16]],
+            watch: None,
             met: BTreeSet::new(),
         }
     }
@@ -129,7 +148,7 @@ impl<'a> Pair<'a> {
 
     fn step(&mut self) {
         let from = self.values.from();
-        match self.values.below(16) {
+        match self.values.below(17) {
             0..3 => {
                 let request = self.joining();
                 let faults = self.model.join_faults(from, &request);
@@ -175,8 +194,10 @@ impl<'a> Pair<'a> {
                     self.model.located(from, &request, &reply);
                 }
             }
+            13 => self.watch(),
             _ => self.search(),
         }
+        self.hear();
         self.calls.shared.registry.lock().expect("nobody panicked").check_invariants();
     }
 
@@ -233,11 +254,56 @@ impl<'a> Pair<'a> {
         }
     }
 
+    fn watch(&mut self) {
+        let token = self.token();
+        let values = &mut self.values;
+        let known = |values: &mut Values<'_>| values.value(&[vec![], vec![], vec![3; 32]], &[vec![0], vec![1; 33]]);
+        let publisher = |values: &mut Values<'_>| proto::Publisher { peer_id: values.id(), known: known(values) };
+        let many = values.value(&[1, 2], &[0, 17]);
+        let pattern = |values: &mut Values<'_>| values.text(&["*", "x", "d/*", "É*"], &["", &"*".repeat(1025)]);
+        let patterns = (0..many).map(|_| pattern(values)).collect();
+        let publishers = (0..values.value(&[1, 2, 3], &[0])).map(|_| publisher(values)).collect();
+        let request = proto::WatchRequest { token, publishers, patterns };
+        let faults = self.model.watch_faults(&request);
+        let reply = self.calls.watch(&request);
+        if let Some((watcher, wanted)) = self.outcome(reply, &faults) {
+            self.model.holder(&request.token).reported_by.clear();
+            let watching = Watching::begin(Arc::clone(&self.calls), watcher, wanted);
+            self.watch = Some(Watch { request, watching, told: BTreeMap::new() });
+        }
+    }
+
+    /// Takes in what the watch tells, until it has nothing to tell or ends.
+    fn hear(&mut self) {
+        let Some(Watch { watching, told, .. }) = &mut self.watch else { return };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waits = 0;
+        // It waits after each step of what there is, three of each publisher at most, and then for news.
+        while waits < 12 {
+            match Pin::new(&mut *watching).poll_next(&mut context) {
+                Poll::Pending => waits += 1,
+                Poll::Ready(None) => return self.watch = None,
+                Poll::Ready(Some(reply)) => {
+                    let reply = reply.expect("no watch fails");
+                    let files = told.entry(reply.peer_id).or_default();
+                    if reply.anew {
+                        files.clear();
+                    }
+                    reply.removed.iter().for_each(|path| drop(files.remove(path)));
+                    files.extend(reply.added.into_iter().map(|file| (file.path, (file.content, file.size))));
+                }
+            }
+        }
+    }
+
     /// Compares all there is, as somebody sees it who is beside the tracker.
     fn compare(&self) {
         let from = IpAddr::from([127, 0, 0, 1]);
         let request = proto::SearchRequest { text: "*".into(), ..proto::SearchRequest::default() };
         self.model.found(from, &request, &self.calls.search(from, &request).expect("it is sound"));
+        if let Some(Watch { request, told, .. }) = &self.watch {
+            self.model.told(request, told);
+        }
     }
 }
 

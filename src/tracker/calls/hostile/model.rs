@@ -301,6 +301,51 @@ impl Model {
         assert!(reply.sources.is_sorted_by_key(|source| self.peers[&source.peer_id].reported_by.len() == 3));
     }
 
+    pub(super) fn watch_faults(&self, request: &proto::WatchRequest) -> Vec<Fault> {
+        let proto::WatchRequest { token, publishers, patterns } = request;
+        let mut faults: Vec<_> = self.token_fault(token).into_iter().collect();
+        for (what, len) in [("publishers", publishers.len()), ("patterns", patterns.len())] {
+            if len == 0 {
+                faults.push(fault(Code::InvalidArgument, &format!("{what}: at least one")));
+            } else if len > 16 {
+                faults.push(fault(Code::ResourceExhausted, &format!("a watch has at most 16 {what}")));
+            }
+        }
+        for (at, proto::Publisher { peer_id, known }) in publishers.iter().enumerate() {
+            faults.extend(id_fault(&format!("publishers[{at}].peer_id"), peer_id));
+            if publishers[..at].iter().any(|other| other.peer_id == *peer_id) {
+                faults.push(fault(Code::InvalidArgument, &format!("publishers[{at}].peer_id: each once")));
+            }
+            if !known.is_empty() && known.len() != 32 {
+                faults.push(fault(Code::InvalidArgument, &format!("publishers[{at}].known: 32 bytes")));
+            }
+        }
+        for (at, pattern) in patterns.iter().enumerate() {
+            if !(1..=1024).contains(&pattern.len()) {
+                faults.push(fault(Code::InvalidArgument, &format!("patterns[{at}]: 1 to 1024 bytes")));
+            }
+        }
+        faults
+    }
+
+    /// Who watches has been told what each publisher that is in has.
+    pub(super) fn told(
+        &self,
+        request: &proto::WatchRequest,
+        told: &BTreeMap<String, BTreeMap<String, (Vec<u8>, u64)>>,
+    ) {
+        let whole = |pattern: &str, path: &str| match pattern.contains(['*', '?']) {
+            true => means(pattern, path),
+            false => pattern.to_lowercase() == path.to_lowercase(),
+        };
+        for proto::Publisher { peer_id, .. } in &request.publishers {
+            let Some(entry) = self.peers.get(peer_id) else { continue };
+            let mut files = entry.files.clone();
+            files.retain(|path, _| request.patterns.iter().any(|pattern| whole(pattern, path)));
+            assert_eq!(told.get(peer_id), Some(&files), "{peer_id}");
+        }
+    }
+
     pub(super) fn search_faults(request: &proto::SearchRequest) -> Vec<Fault> {
         let is_bad = request.text.is_empty() || request.text.len() > 1024;
         let text = is_bad.then(|| fault(Code::InvalidArgument, "text: 1 to 1024 bytes"));
