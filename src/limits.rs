@@ -556,3 +556,5 @@ pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
 pub const ZONE_BACKLOG: usize = 256;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);
+/// Over how long the rate of a download is taken: long enough to be calm, short enough to be of now.
+pub const RATE_TIME: Duration = Duration::from_secs(1);

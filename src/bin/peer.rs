@@ -18,6 +18,7 @@ use enjambre::{
     limits,
     name::{PeerId, Zone},
     peer::{
+        asks::Asks,
         console::{self, Console},
         http::{Access, Http, Status},
         link::{Host, Link, LinkConfig, Trackers},
@@ -243,7 +244,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let jobs = Jobs::new(getter);
     let joining = link.clone();
     jobs.resume(move || joining.wait_joined()).map_err(system)?;
-    let console = Console::new(share, link.clone(), jobs.clone());
+    let console = Console::new(Asks { share, link: link.clone(), jobs: jobs.clone() });
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {
