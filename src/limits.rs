@@ -67,6 +67,9 @@ pub const TIDY_FILES: usize = 500;
 pub const CURSOR_BYTES: usize = 2 << 10;
 /// Sources of a row that a search says the places of, on demand.
 pub const ROW_PLACES: usize = 4;
+/// Peers in one reply that lists them, and those looked at for it: they fit into [`RPC_FIELDS`], and take a quarter of
+/// a millisecond.
+pub const PEERS_PAGE: usize = 1000;
 /// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
 pub const REPLY_PLACES: usize = 64;
 /// Peer ids named with one search row, paths and sources named by one locate.

@@ -23,12 +23,13 @@ pub(super) enum Call {
     Leave,
     Search,
     Locate,
+    Peers,
     Other,
 }
 
 impl Call {
-    const ALL: [Self; 7] =
-        [Self::Join, Self::Announce, Self::Renew, Self::Leave, Self::Search, Self::Locate, Self::Other];
+    const ALL: [Self; 8] =
+        [Self::Join, Self::Announce, Self::Renew, Self::Leave, Self::Search, Self::Locate, Self::Peers, Self::Other];
 
     /// The call that a request's path names.
     pub(super) fn of(path: &str) -> Self {
@@ -39,6 +40,7 @@ impl Call {
             Some("Leave") => Self::Leave,
             Some("Search") => Self::Search,
             Some("Locate") => Self::Locate,
+            Some("Peers") => Self::Peers,
             _ => Self::Other,
         }
     }
@@ -52,6 +54,7 @@ impl Call {
             Self::Leave => "leave",
             Self::Search => "search",
             Self::Locate => "locate",
+            Self::Peers => "peers",
             Self::Other => "other",
         }
     }

@@ -28,7 +28,7 @@ use crate::{
     limits,
     proto::{
         AnnounceReply, AnnounceRequest, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
-        RenewReply, RenewRequest, SearchReply, SearchRequest, tracker_server::Tracker,
+        PeersReply, PeersRequest, RenewReply, RenewRequest, SearchReply, SearchRequest, tracker_server::Tracker,
     },
     secret::Secret,
     tls::Tls,
@@ -187,5 +187,10 @@ impl Tracker for Wire {
     async fn locate(&self, request: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         let caller = caller(&request)?;
         self.answer(Call::Locate, caller, self.calls.locate(caller.address, request.get_ref()))
+    }
+
+    async fn peers(&self, request: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        let caller = caller(&request)?;
+        self.answer(Call::Peers, caller, self.calls.peers(caller.address, request.get_ref()))
     }
 }

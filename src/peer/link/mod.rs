@@ -27,7 +27,7 @@ use tokio::{runtime, sync::Notify};
 pub use address::{Host, TrackerAddress, Trackers};
 use calls::{Answer, Call, Caller, Whom};
 use downloads::Downloads;
-pub use replies::{Found, Located, Page, Place, Source};
+pub use replies::{Found, Located, Member, Mirror, Page, Place, Roll, Source};
 use replies::{Refusal, SearchPage};
 
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     limits,
     name::{PeerId, Zone},
     peer::share::Share,
-    proto::{self, LocateRequest, SearchRequest},
+    proto::{self, LocateRequest, PeersRequest, SearchRequest},
     secret::Secret,
     tls::Tls,
 };
@@ -222,6 +222,15 @@ impl Link {
             }
             request.cursor = page.cursor;
         }
+    }
+
+    /// Peers of the swarm, behind those of the reply before, whose cursor this is; from the first one on with an empty one.
+    ///
+    /// # Errors
+    /// When no tracker can be asked, or it does not take the cursor.
+    pub fn peers(&self, cursor: &str) -> Result<Roll, LinkError> {
+        let (reply, _) = self.ask(&PeersRequest { cursor: cursor.to_owned() })?;
+        Ok(Roll::new(reply, cursor))
     }
 
     /// The names and whole sources of a content. Addresses that nobody should be made to dial are

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Part of the sentence of every refusal that there is.
-const SENTENCES: [&str; 34] = [
+const SENTENCES: [&str; 35] = [
     "peer_id: a peer id is",
     "peer_id: get, put, search and status",
     "identity: 32 bytes",
@@ -60,6 +60,7 @@ const SENTENCES: [&str; 34] = [
     "dead[0]: ",
     "a locate names at most 16 peers as dead",
     "text: 1 to 1024 bytes",
+    "cursor: a peer id is",
 ];
 
 struct Pair<'a> {
@@ -129,7 +130,7 @@ impl<'a> Pair<'a> {
 
     fn step(&mut self) {
         let from = self.values.from();
-        match self.values.below(16) {
+        match self.values.below(17) {
             0..3 => {
                 let request = self.joining();
                 let faults = self.model.join_faults(from, &request);
@@ -175,6 +176,15 @@ impl<'a> Pair<'a> {
                     self.model.located(from, &request, &reply);
                 }
             }
+            13 => {
+                let cursor = if self.values.below(2) == 0 { String::new() } else { self.values.id() };
+                let request = proto::PeersRequest { cursor };
+                let faults = Model::peers_faults(&request);
+                let reply = self.calls.peers(from, &request);
+                if let Some(reply) = self.outcome(reply, &faults) {
+                    self.model.listed(from, &request, &reply);
+                }
+            }
             _ => self.search(),
         }
         self.calls.shared.registry.lock().expect("nobody panicked").check_invariants();
@@ -210,6 +220,10 @@ impl<'a> Pair<'a> {
             removed: values.list(2, Values::path),
             downloading: values.list(2, |values| proto::Download { content: values.content(), size: values.size() }),
             stopped: values.list(2, Values::content),
+            mirror: values.value(
+                &[None, Some(proto::Mirror { wanted: 3, here: 1 })],
+                &[Some(proto::Mirror { wanted: 0, here: u32::MAX })],
+            ),
         };
         request.removed.extend((2..many).map(|_| "x".to_owned()));
         request
@@ -238,6 +252,8 @@ impl<'a> Pair<'a> {
         let from = IpAddr::from([127, 0, 0, 1]);
         let request = proto::SearchRequest { text: "*".into(), ..proto::SearchRequest::default() };
         self.model.found(from, &request, &self.calls.search(from, &request).expect("it is sound"));
+        let request = proto::PeersRequest::default();
+        self.model.listed(from, &request, &self.calls.peers(from, &request).expect("it is sound"));
     }
 }
 
