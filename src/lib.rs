@@ -24,10 +24,11 @@
 //! | `peer::throttle` | makes threads wait, so that all together keep a rate |
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |
+//! | `peer::asks` | what a person asks of a peer, done once for all who only parse and tell |
 //! | `peer::console` | the commands |
 //! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |
 //!
-//! Imports go downwards only: the binaries, the console, `http` and `swarm`, `share` and `link`, and
+//! Imports go downwards only: the binaries, the console and `http`, `asks`, `swarm`, `share` and `link`, and
 //! below them what is pure. `tracker` and `peer` know nothing of each other, and each is a feature.
 //!
 //! # Invariants

@@ -67,6 +67,9 @@ pub const TIDY_FILES: usize = 500;
 pub const CURSOR_BYTES: usize = 2 << 10;
 /// Sources of a row that a search says the places of, on demand.
 pub const ROW_PLACES: usize = 4;
+/// Peers in one reply that lists them, and those looked at for it: they fit into [`RPC_FIELDS`], and take a quarter of
+/// a millisecond.
+pub const PEERS_PAGE: usize = 1000;
 /// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
 pub const REPLY_PLACES: usize = 64;
 /// Peer ids named with one search row, paths and sources named by one locate.
@@ -565,3 +568,5 @@ pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
 pub const ZONE_BACKLOG: usize = 256;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);
+/// Over how long the rate of a download is taken: long enough to be calm, short enough to be of now.
+pub const RATE_TIME: Duration = Duration::from_secs(1);

@@ -5,7 +5,9 @@ mod support;
 
 use std::fs;
 
+use enjambre::proto::{PeersRequest, tracker_client::TrackerClient};
 use support::*;
+use tonic::transport::Endpoint;
 
 /// Starts a peer that mirrors what `publisher` has in `releases/`.
 #[track_caller]
@@ -24,6 +26,16 @@ fn upload(to: &Process, path: &str, bytes: &[u8]) {
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
+/// Those who mirror, each with how many files it wants and has.
+fn caught_up(tracker: &Process) -> Vec<(String, u32, u32)> {
+    let to = Endpoint::try_from(format!("http://{}", tracker.address)).unwrap();
+    let peers = block_on(async {
+        let mut client = TrackerClient::new(to.connect().await.unwrap());
+        client.peers(PeersRequest::default()).await.unwrap().into_inner().peers
+    });
+    peers.into_iter().filter_map(|peer| peer.mirror.map(|mirror| (peer.peer_id, mirror.wanted, mirror.here))).collect()
+}
+
 #[test]
 fn what_a_publisher_has_and_gets_comes_to_all_who_follow_it_and_is_offered() {
     let tracker = tracker(&["--lease", "2"]);
@@ -31,18 +43,21 @@ fn what_a_publisher_has_and_gets_comes_to_all_who_follow_it_and_is_offered() {
     source.write("releases/1.bin", noise(1, 200_000));
     source.write("private/notes.txt", "not for all");
     let publisher = peer("publisher", source.path(), tracker.address, &[]);
-    let followers = [0, 1].map(|n| follower(&format!("follower_{n}"), &folders[n], &tracker, &[]));
+    let mut followers = [0, 1].map(|n| follower(&format!("follower_{n}"), &folders[n], &tracker, &[]));
     folders.iter().for_each(|folder| comes(folder, "releases/1.bin", &noise(1, 200_000)));
     upload(&publisher, "releases/2 with blanks.bin", &noise(2, 100_000));
     upload(&publisher, "other.bin", b"other");
     folders.iter().for_each(|folder| comes(folder, "releases/2 with blanks.bin", &noise(2, 100_000)));
-    let mut asker = followers.into_iter().next().unwrap();
+    let asker = &mut followers[0];
     wait_for(PATIENCE, "all three offer it", || {
         asker.search("releases/1.bin").first().is_some_and(|found| found.sources == 3)
     });
     assert!(
         folders.iter().all(|folder| folder.read("private/notes.txt").is_none() && folder.read("other.bin").is_none())
     );
+    wait_for(PATIENCE, "all see that both have caught up", || {
+        caught_up(&tracker) == [("follower_0".to_owned(), 2, 2), ("follower_1".to_owned(), 2, 2)]
+    });
     // What goes at the publisher stays with those who have it.
     fs::remove_file(source.join("releases/1.bin")).unwrap();
     wait_for(PATIENCE, "the publisher no longer offers it", || {
@@ -180,10 +195,8 @@ fn publishers_who_differ_are_not_counted() {
     folders[0].write("releases/x", "one");
     folders[1].write("releases/x", "other");
     folders.iter().for_each(|folder| drop(folder.write("releases/same", "same")));
-    let publishers = [0, 1].map(|n| peer(&format!("p{n}"), folders[n].path(), tracker.address, &[]));
-    let mut publishers = publishers.into_iter();
-    let mut asker = publishers.next().unwrap();
-    wait_for(PATIENCE, "both are announced", || asker.search("releases/x").len() == 2);
+    let mut publishers = [0, 1].map(|n| peer(&format!("p{n}"), folders[n].path(), tracker.address, &[]));
+    wait_for(PATIENCE, "both are announced", || publishers[0].search("releases/x").len() == 2);
     let args = ["--mirror", "releases/*", "--from", "p0", "--from", "p1"];
     let running = peer("follower", here.path(), tracker.address, &args);
     comes(&here, "releases/same", b"same");

@@ -18,6 +18,7 @@ use enjambre::{
     limits,
     name::{PeerId, Zone},
     peer::{
+        asks::Asks,
         console::{self, Console},
         http::{Access, Http, Status},
         link::{Host, Link, LinkConfig, Trackers},
@@ -301,7 +302,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     jobs.resume(move || joining.wait_joined()).map_err(system)?;
     let mirror = options.mirror.map(|wishes| Mirror::start(wishes, share.clone(), &link, jobs.clone())).transpose();
     let mirror = mirror.map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
-    let console = Console::new(share, link.clone(), jobs.clone());
+    let console = Console::new(Asks { share, link: link.clone(), jobs: jobs.clone() });
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {

@@ -1,5 +1,6 @@
 //! The peer: offers its share over HTTP and fetches from others.
 
+pub mod asks;
 pub mod console;
 pub mod http;
 pub mod link;

@@ -19,7 +19,8 @@ use super::{
     log::log,
     metrics::Metrics,
     registry::{
-        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Page, Place, Refusal, Registry, Source, Token,
+        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Known, Mirror, Page, Place, Refusal, Registry,
+        Source, Token,
     },
     search::Pattern,
     shared::{Listener, Shared},
@@ -199,7 +200,8 @@ impl Calls {
                 "an announce holds at most {most} files and downloads: send several"
             )));
         }
-        let mut changes = Changes::default();
+        let mirror = request.mirror.map(|proto::Mirror { wanted, here }| Mirror { wanted, here });
+        let mut changes = Changes { mirror, ..Changes::default() };
         for (at, file) in added.iter().enumerate() {
             changes.added.push((
                 parse(format_args!("added[{at}].path"), &file.path)?,
@@ -299,6 +301,28 @@ impl Calls {
                     partial: source.is_partial,
                 })
                 .collect(),
+        })
+    }
+
+    pub(super) fn peers(&self, from: IpAddr, request: &proto::PeersRequest) -> Result<proto::PeersReply, Refused> {
+        let after = match request.cursor.as_str() {
+            "" => None,
+            id => Some(parse("cursor", id)?),
+        };
+        let (registry, _) = self.registry();
+        let roll = registry.roll(after.as_ref(), from.is_loopback(), limits::PEERS_PAGE);
+        let peer = |known: Known<'_>| proto::Peer {
+            peer_id: known.id.as_str().to_owned(),
+            address: address_text(known.address),
+            zone: known.zone.as_str().to_owned(),
+            files: known.files as u64,
+            bytes: known.bytes,
+            downloads: u32::try_from(known.downloads).unwrap_or(u32::MAX),
+            mirror: known.mirror.map(|Mirror { wanted, here }| proto::Mirror { wanted, here }),
+        };
+        Ok(proto::PeersReply {
+            peers: roll.peers.into_iter().map(peer).collect(),
+            cursor: roll.last.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         })
     }
 }

@@ -24,12 +24,22 @@ pub(super) enum Call {
     Search,
     Locate,
     Watch,
+    Peers,
     Other,
 }
 
 impl Call {
-    const ALL: [Self; 8] =
-        [Self::Join, Self::Announce, Self::Renew, Self::Leave, Self::Search, Self::Locate, Self::Watch, Self::Other];
+    const ALL: [Self; 9] = [
+        Self::Join,
+        Self::Announce,
+        Self::Renew,
+        Self::Leave,
+        Self::Search,
+        Self::Locate,
+        Self::Watch,
+        Self::Peers,
+        Self::Other,
+    ];
 
     /// The call that a request's path names.
     pub(super) fn of(path: &str) -> Self {
@@ -41,6 +51,7 @@ impl Call {
             Some("Search") => Self::Search,
             Some("Locate") => Self::Locate,
             Some("Watch") => Self::Watch,
+            Some("Peers") => Self::Peers,
             _ => Self::Other,
         }
     }
@@ -55,6 +66,7 @@ impl Call {
             Self::Search => "search",
             Self::Locate => "locate",
             Self::Watch => "watch",
+            Self::Peers => "peers",
             Self::Other => "other",
         }
     }

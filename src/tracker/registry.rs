@@ -10,6 +10,7 @@ mod leases;
 mod lists;
 mod locate;
 mod names;
+mod peers;
 mod refusal;
 mod remote;
 mod search;
@@ -22,7 +23,7 @@ mod tests;
 mod token;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -32,6 +33,7 @@ pub(super) use self::dice::Dice;
 pub use self::{
     changes::{Changes, Underway},
     locate::{Ask, Located, Source},
+    peers::{Known, Roll},
     refusal::Refusal,
     remote::{Place, View},
     search::{Cursor, Page, Row},
@@ -97,6 +99,15 @@ pub struct Join {
     pub zone: Zone,
 }
 
+/// How far a peer is with what it mirrors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// How many files it wants,
+    pub wanted: u32,
+    /// and how many of these it has.
+    pub here: u32,
+}
+
 /// What came of a join.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Joined {
@@ -133,6 +144,7 @@ struct Peer {
     incarnation: u64,
     /// From where it was reported dead since its last renewal, at most [`limits::SUSPECTED_BY`] origins.
     reported_by: Vec<IpAddr>,
+    mirror: Option<Mirror>,
     files: Handle<Inventory>,
 }
 
@@ -177,7 +189,7 @@ pub struct Registry {
     lease: Duration,
     room: Room,
     peers: Slab<Peer>,
-    by_id: HashMap<PeerId, Handle<Peer>>,
+    by_id: BTreeMap<PeerId, Handle<Peer>>,
     leases: Leases<Peer>,
     /// More than that of any entry that is gone: no token is ever good again.
     next_incarnation: u64,
@@ -196,7 +208,7 @@ impl Registry {
             lease,
             room,
             peers: Slab::new(),
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
             leases: Leases::new(),
             next_incarnation: 0,
             files: Files::new(),
@@ -227,8 +239,9 @@ impl Registry {
 
     fn insert(&mut self, join: Join, incarnation: u64) -> Handle<Peer> {
         let Join { id, identity, address, zone } = join;
-        let (is_served, reported_by, files) = (false, Vec::new(), Handle::FIRST);
-        let entry = Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, files };
+        let (is_served, reported_by, mirror, files) = (false, Vec::new(), None, Handle::FIRST);
+        let entry =
+            Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, mirror, files };
         let peer = self.peers.insert(entry);
         self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);

@@ -29,7 +29,8 @@ use crate::{
     limits,
     proto::{
         AnnounceReply, AnnounceRequest, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
-        RenewReply, RenewRequest, SearchReply, SearchRequest, WatchRequest, tracker_server::Tracker,
+        PeersReply, PeersRequest, RenewReply, RenewRequest, SearchReply, SearchRequest, WatchRequest,
+        tracker_server::Tracker,
     },
     secret::Secret,
     tls::Tls,
@@ -197,5 +198,10 @@ impl Tracker for Wire {
         let watching = self.calls.watch(request.get_ref());
         let watching = watching.map(|(watcher, wanted)| Watching::begin(Arc::clone(&self.calls), watcher, wanted));
         self.answer(Call::Watch, caller(&request)?, watching)
+    }
+
+    async fn peers(&self, request: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        let caller = caller(&request)?;
+        self.answer(Call::Peers, caller, self.calls.peers(caller.address, request.get_ref()))
     }
 }

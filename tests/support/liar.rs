@@ -10,7 +10,8 @@ use std::{
 
 use enjambre::proto::{
     AnnounceReply, AnnounceRequest, Found, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply,
-    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source, WatchReply, WatchRequest,
+    LocateRequest, PeersReply, PeersRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
+    WatchReply, WatchRequest,
     tracker_server::{Tracker, TrackerServer},
 };
 use tonic::{Request, Response, Status, transport::Server};
@@ -81,6 +82,10 @@ impl Tracker for LyingTracker {
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         Ok(Response::new(LocateReply { paths: self.paths.clone(), sources: self.sources.clone() }))
+    }
+
+    async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        Ok(Response::new(PeersReply::default()))
     }
 
     type WatchStream = Telling;

@@ -68,10 +68,7 @@ impl Console {
     }
 
     fn search(&mut self, text: &str) {
-        if text.trim().is_empty() {
-            return self.fail("search needs a text: search notes");
-        }
-        let (found, more) = match self.link.search(text, false) {
+        let (found, more) = match self.asks.search(text) {
             Ok(answer) => answer,
             Err(error) => return self.fail(error),
         };
@@ -96,7 +93,7 @@ impl Console {
         let mut rows = Vec::new();
         let mut after = None;
         loop {
-            let page = self.share.list(after.as_ref(), limits::LIST_PAGE);
+            let page = self.asks.share.list(after.as_ref(), limits::LIST_PAGE);
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             if is_terminal {
@@ -112,10 +109,10 @@ impl Console {
         }
         if is_terminal {
             self.put(&text::table(&["size", "path", "content id"], &rows));
-            let (files, bytes) = self.share.totals();
+            let (files, bytes) = self.asks.share.totals();
             say(format_args!("{}, {}", files_text(files), text::size(bytes)));
         }
-        if let Some(Hashing { files, .. }) = self.share.hashing() {
+        if let Some(Hashing { files, .. }) = self.asks.share.hashing() {
             say(format_args!("{} still to be hashed", files_text(files)));
         }
     }

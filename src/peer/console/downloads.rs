@@ -2,12 +2,12 @@
 
 use std::io::{IsTerminal, stdout};
 
-use super::{Console, get::named, text};
-use crate::{content::ContentId, name::SharePath, peer::swarm::jobs::Listed, say};
+use super::{Console, text};
+use crate::{name::SharePath, peer::swarm::jobs::Listed, say};
 
 impl Console {
     pub(super) fn downloads(&mut self) {
-        let downloads = self.jobs.list();
+        let downloads = self.asks.downloads();
         if !stdout().is_terminal() {
             return self.put(&downloads.iter().map(line).collect::<String>());
         }
@@ -25,33 +25,9 @@ impl Console {
     }
 
     pub(super) fn cancel(&mut self, what: &str) {
-        let (id, path) = (what.parse::<ContentId>().ok(), what.parse::<SharePath>().ok());
-        let mut matches = self.jobs.list();
-        matches.retain(|listed| match id {
-            Some(id) => listed.content == id,
-            None => path.is_some() && listed.path == path,
-        });
-        match &matches[..] {
-            [] => self.fail(format_args!("no download of {}: `downloads` lists them", named(what))),
-            [listed] => {
-                let is_gone = match listed.number {
-                    Some(number) => self.jobs.cancel(number),
-                    None => self.jobs.discard(&listed.content),
-                };
-                match is_gone {
-                    true => say(format_args!("cancelled {what}")),
-                    false => self.fail(format_args!("{what} has ended meanwhile, or begun again: see `downloads`")),
-                }
-            }
-            several => {
-                let other = |listed: &Listed| match (&listed.path, id) {
-                    (Some(path), Some(_)) => path.to_string(),
-                    _ => listed.content.to_string(),
-                };
-                let kind = if id.is_some() { "path" } else { "content id" };
-                let others: String = several.iter().map(|listed| format!("\n  {}", other(listed))).collect();
-                self.fail(format_args!("several downloads of {what}: cancel one by its {kind}{others}"));
-            }
+        match self.asks.cancel(what) {
+            Ok(()) => say(format_args!("cancelled {what}")),
+            Err(error) => self.fail(error),
         }
     }
 }
@@ -67,7 +43,7 @@ fn line(listed: &Listed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::swarm::jobs::Standing;
+    use crate::{content::ContentId, peer::swarm::jobs::Standing};
 
     #[test]
     fn a_row_has_five_columns_whatever_is_known() {
@@ -78,6 +54,7 @@ mod tests {
             path: Some("a b/c".parse().unwrap()),
             size: Some(9),
             here: 7,
+            rate: 0,
             standing: Standing::Running,
         };
         assert_eq!(line(&running), format!("{content}\t9\t7\trunning\ta b/c\n"));

@@ -3,7 +3,6 @@
 mod commands;
 mod downloads;
 mod get;
-mod many;
 mod progress;
 mod text;
 mod words;
@@ -16,17 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    limits,
-    peer::{link::Link, share::Share, swarm::jobs::Jobs},
-    say,
-};
+use crate::{limits, peer::asks::Asks, say};
+use progress::Meter;
 
 /// Carries commands out, one after the other.
 pub struct Console {
-    share: Share,
-    link: Link,
-    jobs: Jobs,
+    asks: Asks,
+    /// How the download goes that is waited for.
+    meter: Option<Meter>,
     /// Some command has failed.
     failed: bool,
     /// The first command has waited for the swarm to know this peer.
@@ -40,9 +36,9 @@ enum Next {
 }
 
 impl Console {
-    /// A console of the peer that has these.
-    pub fn new(share: Share, link: Link, jobs: Jobs) -> Self {
-        Self { share, link, jobs, failed: false, settled: false }
+    /// A console for what this peer can be asked.
+    pub fn new(asks: Asks) -> Self {
+        Self { asks, meter: None, failed: false, settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None
@@ -95,10 +91,10 @@ impl Console {
     fn settle(&mut self) {
         self.settled = true;
         let deadline = Instant::now() + limits::SETTLE_TIME;
-        while self.share.hashing().is_some() && Instant::now() < deadline {
+        while self.asks.share.hashing().is_some() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
         }
-        self.link.wait_settled(deadline);
+        self.asks.link.wait_settled(deadline);
     }
 
     fn fail(&mut self, error: impl std::fmt::Display) {

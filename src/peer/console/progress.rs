@@ -2,7 +2,6 @@
 
 use std::{
     io::{IsTerminal, stderr},
-    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -10,50 +9,43 @@ use std::{
 use super::text;
 use crate::{
     limits,
-    peer::{
-        share::{Hashing, Share},
-        swarm::Watch,
-    },
+    name::SharePath,
+    peer::share::{Hashing, Share},
     say, show,
 };
 
 /// Shows how a download goes, on a terminal in place.
 pub(super) struct Meter {
-    name: String,
-    is_terminal: bool,
+    path: SharePath,
     began: Instant,
-    /// When a line was last shown, and the bytes that were here when the first one came.
-    last: Mutex<(Instant, Option<u64>)>,
+    /// When a line was last shown.
+    shown: Instant,
+    /// The bytes that were here at the beginning.
+    from: u64,
 }
 
 impl Meter {
-    pub(super) fn new(name: &str) -> Self {
+    /// For a download of which so many bytes are here.
+    pub(super) fn new(path: &SharePath, here: u64) -> Self {
         let began = Instant::now();
-        let name = text::shortened(name, 30);
-        Self { name, is_terminal: stderr().is_terminal(), began, last: Mutex::new((began, None)) }
-    }
-}
-
-impl Watch for Meter {
-    fn progress(&self, done: u64, size: u64) {
-        if !self.is_terminal {
-            return;
-        }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = *last.1.get_or_insert(done);
-        if last.0.elapsed() < Duration::from_millis(200) {
-            return;
-        }
-        last.0 = Instant::now();
-        let percent = (done as f64 / size.max(1) as f64 * 100.0) as u64;
-        let rate = done.saturating_sub(from) as f64 / self.began.elapsed().as_secs_f64();
-        let left = if rate > 0.0 { (size.saturating_sub(done) as f64 / rate) as u64 } else { 0 };
-        let (done, size, rate) = (text::size(done), text::size(size), text::size(rate as u64));
-        show(format_args!("{}: {percent}%, {done} of {size}, {rate}/s, {left} s left", self.name));
+        Self { path: path.clone(), began, shown: began, from: here }
     }
 
-    fn note(&self, line: &str) {
-        say(line);
+    pub(super) fn is_of(&self, path: &SharePath) -> bool {
+        self.path == *path
+    }
+
+    pub(super) fn show(&mut self, here: u64, size: u64) {
+        if !stderr().is_terminal() || self.shown.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        self.shown = Instant::now();
+        let percent = (here as f64 / size.max(1) as f64 * 100.0) as u64;
+        let rate = here.saturating_sub(self.from) as f64 / self.began.elapsed().as_secs_f64();
+        let left = if rate > 0.0 { (size.saturating_sub(here) as f64 / rate) as u64 } else { 0 };
+        let (here, size, rate) = (text::size(here), text::size(size), text::size(rate as u64));
+        let name = text::shortened(self.path.as_str(), 30);
+        show(format_args!("{name}: {percent}%, {here} of {size}, {rate}/s, {left} s left"));
     }
 }
 

@@ -91,6 +91,12 @@ impl Call for proto::WatchRequest {
     const REPLY_BYTES: usize = limits::RPC_BYTES;
 }
 
+impl Call for proto::PeersRequest {
+    type Reply = proto::PeersReply;
+    const PATH: &'static str = "/enjambre.v1.Tracker/Peers";
+    const REPLY_BYTES: usize = limits::RPC_BYTES;
+}
+
 /// A call, ready to be made, as often as need be.
 #[derive(Clone)]
 pub(super) struct Encoded {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::replies::Mirror;
 use crate::{content::ContentId, limits, proto};
 
 /// The downloads under way, each with its size.
@@ -12,6 +13,9 @@ pub(super) struct Downloads {
     wanted: BTreeMap<ContentId, u64>,
     /// As the tracker has it, if it still has what it was told in this stay.
     told: BTreeMap<ContentId, u64>,
+    /// How far this peer is with what it mirrors, and what the tracker has of that.
+    mirror: Option<Mirror>,
+    told_mirror: Option<Mirror>,
 }
 
 impl Downloads {
@@ -24,10 +28,16 @@ impl Downloads {
         self.wanted.remove(id);
     }
 
+    /// True when that is news.
+    pub(super) fn mirror(&mut self, mirror: Mirror) -> bool {
+        self.mirror.replace(mirror) != Some(mirror)
+    }
+
     /// A stay begins, or (none) ends: a tracker knows nothing of earlier ones.
     pub(super) fn stay(&mut self, token: Option<Vec<u8>>) {
         self.token = token;
         self.told.clear();
+        self.told_mirror = None;
     }
 
     pub(super) fn token(&self) -> Option<Vec<u8>> {
@@ -38,15 +48,18 @@ impl Downloads {
     pub(super) fn doubt(&mut self, token: &[u8]) {
         if self.token.as_deref() == Some(token) {
             self.told.clear();
+            self.told_mirror = None;
         }
     }
 
-    /// What to tell the tracker of downloads that have begun.
+    /// What to tell the tracker of downloads that have begun, and of what is mirrored.
     pub(super) fn begun(&self) -> Option<proto::AnnounceRequest> {
         let news = self.wanted.iter().filter(|(id, size)| self.told.get(id) != Some(size));
         let download = |(id, size): (&ContentId, &u64)| proto::Download { content: id.bytes().to_vec(), size: *size };
         let downloading: Vec<_> = news.take(limits::ANNOUNCE_FILES).map(download).collect();
-        self.request(proto::AnnounceRequest { downloading, ..proto::AnnounceRequest::default() })
+        let mirror = self.mirror.filter(|_| self.mirror != self.told_mirror);
+        let mirror = mirror.map(|Mirror { wanted, here }| proto::Mirror { wanted, here });
+        self.request(proto::AnnounceRequest { downloading, mirror, ..proto::AnnounceRequest::default() })
     }
 
     /// What to tell it of those that have ended.
@@ -57,7 +70,7 @@ impl Downloads {
     }
 
     fn request(&self, request: proto::AnnounceRequest) -> Option<proto::AnnounceRequest> {
-        let is_empty = request.downloading.is_empty() && request.stopped.is_empty();
+        let is_empty = request.downloading.is_empty() && request.stopped.is_empty() && request.mirror.is_none();
         let token = self.token.clone().filter(|_| !is_empty)?;
         Some(proto::AnnounceRequest { token, ..request })
     }
@@ -67,6 +80,8 @@ impl Downloads {
         if self.token.as_ref() != Some(&request.token) {
             return;
         }
+        let mirror = request.mirror.as_ref().map(|mirror| Mirror { wanted: mirror.wanted, here: mirror.here });
+        self.told_mirror = mirror.or(self.told_mirror);
         for download in &request.downloading {
             if let Ok(id) = ContentId::try_from(download.content.as_slice()) {
                 self.told.insert(id, download.size);
@@ -109,6 +124,11 @@ mod tests {
         assert_eq!((downloads.begun(), downloads.ended()), (None, None));
         downloads.tell(&ended);
         downloads.tell(&downloads.begun().unwrap());
+        // What is mirrored goes along, and is told once too.
+        assert!(downloads.mirror(Mirror { wanted: 3, here: 1 }) && !downloads.mirror(Mirror { wanted: 3, here: 1 }));
+        assert_eq!(downloads.begun().unwrap().mirror, Some(proto::Mirror { wanted: 3, here: 1 }));
+        downloads.tell(&downloads.begun().unwrap());
+        assert_eq!(downloads.begun(), None);
         // What was told in an earlier stay does not count.
         downloads.stay(Some(vec![2]));
         downloads.tell(&begun);

@@ -28,7 +28,7 @@ use tokio::{runtime, sync::Notify};
 pub use address::{Host, TrackerAddress, Trackers};
 use calls::{Answer, Call, Caller, Whom};
 use downloads::Downloads;
-pub use replies::{Found, Located, Page, Place, Source, Told};
+pub use replies::{Found, Located, Member, Mirror, Page, Place, Roll, Source, Told};
 use replies::{Refusal, SearchPage};
 pub use watch::Follower;
 
@@ -37,7 +37,7 @@ use crate::{
     limits,
     name::{PeerId, Zone},
     peer::share::Share,
-    proto::{self, LocateRequest, SearchRequest},
+    proto::{self, LocateRequest, PeersRequest, SearchRequest},
     secret::Secret,
     tls::Tls,
 };
@@ -229,6 +229,15 @@ impl Link {
         }
     }
 
+    /// Peers of the swarm, behind those of the reply before, whose cursor this is; from the first one on with an empty one.
+    ///
+    /// # Errors
+    /// When no tracker can be asked, or it does not take the cursor.
+    pub fn peers(&self, cursor: &str) -> Result<Roll, LinkError> {
+        let (reply, _) = self.ask(&PeersRequest { cursor: cursor.to_owned() })?;
+        Ok(Roll::new(reply, cursor))
+    }
+
     /// The names and whole sources of a content. Addresses that nobody should be made to dial are
     /// left out.
     ///
@@ -253,6 +262,13 @@ impl Link {
     pub fn end_download(&self, id: &ContentId) {
         self.shared.downloads().end(id);
         self.shared.news.notify_one();
+    }
+
+    /// Lets others know how far this peer is with what it mirrors. Waits for nothing.
+    pub fn mirrors(&self, mirror: Mirror) {
+        if self.shared.downloads().mirror(mirror) {
+            self.shared.news.notify_one();
+        }
     }
 
     /// From whom this peer should download a content that it has begun to: whole sources, and others

@@ -63,6 +63,58 @@ pub struct Place {
     pub zone: Zone,
 }
 
+/// A peer of the swarm, as the tracker knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it serves. Such an address is for showing: nobody has looked whether it may be dialled.
+    pub place: Place,
+    /// Files that it offers.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Contents that it downloads.
+    pub downloads: u32,
+    /// How far it is with what it mirrors, if anything.
+    pub mirror: Option<Mirror>,
+}
+
+/// How far a peer is with what it mirrors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// How many files it wants,
+    pub wanted: u32,
+    /// and how many of these it has.
+    pub here: u32,
+}
+
+/// A part of all peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// Ordered by id.
+    pub peers: Vec<Member>,
+    /// What asks for those behind them; empty at the end.
+    pub cursor: String,
+}
+
+impl Roll {
+    /// What a tracker says comes behind the id `after`. Whatever it says, following parts come to an end.
+    pub(super) fn new(reply: proto::PeersReply, after: &str) -> Self {
+        let member = |peer: proto::Peer| {
+            let (address, zone) = (peer.address.parse().ok()?, peer.zone.parse().unwrap_or_default());
+            Some(Member {
+                place: Place { peer: peer.peer_id.parse().ok()?, address, zone },
+                files: peer.files,
+                bytes: peer.bytes,
+                downloads: peer.downloads,
+                mirror: peer.mirror.map(|proto::Mirror { wanted, here }| Mirror { wanted, here }),
+            })
+        };
+        let peers = reply.peers.into_iter().take(limits::PEERS_PAGE).filter_map(member).collect();
+        let cursor = Some(reply.cursor).filter(|cursor| cursor.as_str() > after && cursor.parse::<PeerId>().is_ok());
+        Self { peers, cursor: cursor.unwrap_or_default() }
+    }
+}
+
 /// A search's reply.
 pub(super) struct SearchPage {
     pub(super) found: Vec<Found>,
@@ -358,6 +410,27 @@ mod tests {
         let page = Page::new(proto::SearchReply { places, ..proto::SearchReply::default() }, None, false);
         assert_eq!(page.places.len(), limits::REPLY_PLACES - bad.len());
         assert!(page.places.iter().all(|place| place.address.to_string() == "10.0.0.1:5000"));
+    }
+
+    #[test]
+    fn parts_of_a_swarm_come_to_an_end_and_hold_none_that_breaks_a_rule() {
+        let peer = |id: &str, address: &str| proto::Peer {
+            peer_id: id.into(),
+            address: address.into(),
+            zone: "<b>".into(),
+            ..proto::Peer::default()
+        };
+        let mut peers = vec![peer("<b>", "10.0.0.1:1"), peer("a", "nowhere")];
+        peers.extend(vec![peer("p", "10.0.0.1:1"); 2 * limits::PEERS_PAGE]);
+        let roll = |cursor: &str, after: &str| {
+            Roll::new(proto::PeersReply { peers: peers.clone(), cursor: cursor.into() }, after)
+        };
+        let first = roll("p", "");
+        assert_eq!((first.peers.len(), first.cursor.as_str()), (limits::PEERS_PAGE - 2, "p"));
+        assert!(first.peers.iter().all(|member| member.place.peer.as_str() == "p" && member.place.zone.as_str() == ""));
+        for (cursor, after) in [("p", "p"), ("a", "p"), ("p q", ""), ("", "p")] {
+            assert_eq!(roll(cursor, after).cursor, "", "{cursor} {after}");
+        }
     }
 
     #[test]

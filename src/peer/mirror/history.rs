@@ -145,6 +145,11 @@ impl History {
         self.files.get(path).is_some_and(|file| file.passed_over.is_some_and(|(passed, _)| passed == *content))
     }
 
+    /// What is not fetched again.
+    pub(super) fn passed_over(&self) -> impl Iterator<Item = (&SharePath, ContentId)> {
+        self.files.iter().filter_map(|(path, file)| file.passed_over.map(|(content, _)| (path, content)))
+    }
+
     /// What has to go for the rest to be within the bounds, the oldest first.
     pub(super) fn beyond(&self, bounds: Bounds) -> Vec<(SharePath, ContentId, u64)> {
         let here = self.files.iter().filter_map(|(path, file)| file.here.map(|here| (path, here)));

@@ -16,14 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{followed::Followed, history::History};
+use self::{
+    followed::{Followed, Wanted},
+    history::History,
+};
 pub use history::Bounds;
 
 use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Follower, Link, Told},
+        link::{self, Follower, Link, Told},
         share::Share,
         swarm::jobs::Jobs,
     },
@@ -47,6 +50,7 @@ pub struct Mirror(Arc<Shared>);
 
 struct Shared {
     share: Share,
+    link: Link,
     jobs: Jobs,
     bounds: Bounds,
     state: Mutex<State>,
@@ -95,7 +99,7 @@ impl Mirror {
             is_stopped: false,
         };
         let bounds = wishes.bounds;
-        let shared = Shared { share, jobs, bounds, state: Mutex::new(state), due: Condvar::new() };
+        let shared = Shared { share, link: link.clone(), jobs, bounds, state: Mutex::new(state), due: Condvar::new() };
         let this = Self(Arc::new(shared));
         let (worker, watcher) = (this.clone(), Arc::downgrade(&this.0));
         thread::Builder::new()
@@ -109,13 +113,6 @@ impl Mirror {
         });
         link.watch(wishes.patterns, this.0.clone());
         Ok(this)
-    }
-
-    /// How many files are wanted, and how many of them are not here.
-    pub fn standing(&self) -> (usize, usize) {
-        let state = self.0.lock();
-        let failed = state.failed.values().filter(|(due, _)| due.is_some()).count();
-        (state.followed.len(), state.todo.len() + state.fetching.len() + state.blocked.len() + failed)
     }
 
     /// The peer stops.
@@ -144,6 +141,7 @@ impl Mirror {
                 state = self.look(state, path);
                 continue;
             }
+            self.0.link.mirrors(state.standing());
             let due = state.failed.values().filter_map(|(due, _)| *due).min();
             state = match due {
                 Some(due) => {
@@ -164,6 +162,17 @@ impl State {
                 self.todo.insert(path.clone());
             }
         }
+    }
+
+    /// How many files are wanted, and how many of them are here.
+    fn standing(&self) -> link::Mirror {
+        let wanted = self.followed.len() - self.history.passed_over().filter(|(path, content)| {
+            matches!(self.followed.wanted(path), Wanted::One(wanted, _) if wanted == *content)
+        }).count();
+        let failed = self.failed.values().filter(|(due, _)| due.is_some()).count();
+        let missing = self.todo.len() + self.fetching.len() + self.blocked.len() + failed;
+        let number = |files| u32::try_from(files).unwrap_or(u32::MAX);
+        link::Mirror { wanted: number(wanted), here: number(wanted.saturating_sub(missing)) }
     }
 
     /// Has something looked at again after a while, which is longer each time.

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Content, Peer, Refusal, Registry, Token, slab::Handle};
+use super::{Content, Mirror, Peer, Refusal, Registry, Token, slab::Handle};
 use crate::{content::ContentId, name::SharePath};
 
 /// Changes to what a peer holds and downloads.
@@ -19,6 +19,8 @@ pub struct Changes {
     pub downloading: Vec<Content>,
     /// What it no longer downloads; what `downloading` names too it does.
     pub stopped: Vec<ContentId>,
+    /// How far it is with what it mirrors, where that is news.
+    pub mirror: Option<Mirror>,
 }
 
 /// What there is to be under a path.
@@ -115,7 +117,8 @@ impl Registry {
         if underway.made < underway.news.len() {
             return true;
         }
-        let Changes { downloading, stopped, .. } = underway.changes;
+        let Changes { downloading, stopped, mirror, .. } = underway.changes;
+        self.peers[peer].mirror = mirror.or(self.peers[peer].mirror);
         let wanted: BTreeSet<_> = downloading.iter().map(|content| content.id).collect();
         for id in stopped.iter().filter(|id| !wanted.contains(id)) {
             self.swarms.stop(peer, *id);

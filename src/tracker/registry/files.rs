@@ -34,6 +34,8 @@ pub(super) struct Inventory {
     /// By their names' handles.
     versions: Sorted<Version>,
     len: usize,
+    /// Of all of them.
+    bytes: u64,
 }
 
 /// One path with one content.
@@ -84,8 +86,13 @@ impl Files {
 
     /// Begins an inventory.
     pub(super) fn open(&mut self, peer: Handle<Peer>, is_local: bool) -> Handle<Inventory> {
-        let inventory =
-            self.inventories.insert(Inventory { peer: Some(peer), is_local, versions: Sorted::new(), len: 0 });
+        let inventory = self.inventories.insert(Inventory {
+            peer: Some(peer),
+            is_local,
+            versions: Sorted::new(),
+            len: 0,
+            bytes: 0,
+        });
         if is_local {
             self.local.insert(inventory);
         }
@@ -168,14 +175,17 @@ impl Files {
         let entry = &mut self.inventories[inventory];
         entry.versions.insert(version, |other| self.versions[other].name.cmp(&name));
         entry.len += 1;
+        // Liars may claim so much that it is no number.
+        entry.bytes = entry.bytes.wrapping_add(content.size);
         self.held += 1;
     }
 
     fn drop_from_inventory(&mut self, inventory: Handle<Inventory>, version: Handle<Version>) {
-        let name = self.versions[version].name;
+        let (name, size) = (self.versions[version].name, self.content(version).size);
         let entry = &mut self.inventories[inventory];
         entry.versions.remove(|other| self.versions[other].name.cmp(&name));
         entry.len -= 1;
+        entry.bytes = entry.bytes.wrapping_sub(size);
         self.held -= 1;
     }
 
@@ -366,6 +376,11 @@ impl Files {
     /// Files of one peer.
     pub(super) fn len_of(&self, inventory: Handle<Inventory>) -> usize {
         self.inventories[inventory].len
+    }
+
+    /// Their bytes; of liars who claim more than 2^64, what is left over.
+    pub(super) fn bytes_of(&self, inventory: Handle<Inventory>) -> u64 {
+        self.inventories[inventory].bytes
     }
 
     /// Distinct contents, with those that only peers hold that are gone.

@@ -1,7 +1,7 @@
 //! Entries in a registry that several trackers share. Each is served by one of them, which renewed it last and
 //! lets go of it when its lease ends. The others keep it for as long as the store does.
 
-use super::{Changes, Content, Identity, Join, Peer, Refusal, Registry, Token, names::Name, slab::Handle};
+use super::{Changes, Content, Identity, Join, Mirror, Peer, Refusal, Registry, Token, names::Name, slab::Handle};
 use crate::{
     content::ContentId,
     name::{PeerId, SharePath},
@@ -19,6 +19,8 @@ pub struct View {
     pub files: usize,
     /// What it downloads.
     pub downloading: Vec<Content>,
+    /// How far it is with what it mirrors, if anything.
+    pub mirror: Option<Mirror>,
 }
 
 /// How far somebody has read a peer's files.
@@ -39,13 +41,14 @@ impl Registry {
     /// An entry.
     pub fn entry(&self, id: &PeerId) -> Option<View> {
         let peer = *self.by_id.get(id)?;
-        let Peer { identity, address, zone, incarnation, is_served, files, .. } = &self.peers[peer];
+        let Peer { identity, address, zone, incarnation, is_served, mirror, files, .. } = &self.peers[peer];
         Some(View {
             join: Join { id: id.clone(), identity: *identity, address: *address, zone: zone.clone() },
             incarnation: *incarnation,
             is_served: *is_served,
             files: self.files.len_of(*files),
             downloading: self.swarms.contents_of(peer).collect(),
+            mirror: *mirror,
         })
     }
 
@@ -93,14 +96,19 @@ impl Registry {
         }
     }
 
-    /// Makes these what a peer that another tracker serves downloads.
+    /// Makes these what a peer that another tracker serves downloads and mirrors.
     ///
     /// # Errors
     /// As [`change_kept`](Self::change_kept).
-    pub fn set_kept_downloads(&mut self, id: &PeerId, downloading: Vec<Content>) -> Result<(), Refusal> {
+    pub fn set_kept_downloads(
+        &mut self,
+        id: &PeerId,
+        downloading: Vec<Content>,
+        mirror: Option<Mirror>,
+    ) -> Result<(), Refusal> {
         let Some(peer) = self.kept(id) else { return Ok(()) };
         let stopped: Vec<ContentId> = self.swarms.contents_of(peer).map(|content| content.id).collect();
-        self.change(peer, &Changes { downloading, stopped, ..Changes::default() })
+        self.change(peer, &Changes { downloading, stopped, mirror, ..Changes::default() })
     }
 
     /// Forgets a peer that another tracker served; says whether it was there.
@@ -199,8 +207,10 @@ mod tests {
         read.sort_unstable();
         assert_eq!(read, paths(&registry, &id));
         let content = |name: &str| Content { id: ContentId::of(name.as_bytes()), size: 3 };
-        registry.set_kept_downloads(&id, vec![content("p"), content("q")]).unwrap();
-        registry.set_kept_downloads(&id, vec![content("q"), content("r")]).unwrap();
+        let mirror = Some(Mirror { wanted: 3, here: 2 });
+        registry.set_kept_downloads(&id, vec![content("p"), content("q")], mirror).unwrap();
+        registry.set_kept_downloads(&id, vec![content("q"), content("r")], None).unwrap();
+        assert_eq!(registry.roll(None, false, 1).peers[0].mirror, mirror);
         let mut downloading = registry.entry(&id).unwrap().downloading;
         downloading.sort_unstable();
         let mut wanted = vec![content("q"), content("r")];

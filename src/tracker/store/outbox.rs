@@ -112,7 +112,7 @@ impl Listener for Outbox {
     }
 
     fn announced(&self, peer: &PeerId, changes: &Changes) {
-        let is_changed = !(changes.downloading.is_empty() && changes.stopped.is_empty());
+        let is_changed = !(changes.downloading.is_empty() && changes.stopped.is_empty()) || changes.mirror.is_some();
         let mut pending = Pending { is_renewed: true, is_changed, ..Pending::default() };
         let added = changes.added.iter().map(|(path, _)| path);
         pending.files.add(added.chain(&changes.removed).map(hash));

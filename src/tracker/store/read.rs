@@ -118,7 +118,7 @@ impl Store {
         let (tracker, incarnation) =
             parsed.as_ref().map_or((TrackerId(0), 0), |entry| (entry.tracker, entry.incarnation));
         self.book.borrow_mut().put(id, kv.lease, kv.mod_revision, tracker, incarnation);
-        let Entry { join, incarnation, tracker, downloading } = parsed?;
+        let Entry { join, incarnation, tracker, downloading, mirror } = parsed?;
         if tracker == self.me {
             return Ok(());
         }
@@ -129,7 +129,8 @@ impl Store {
             self.gone.notify_one();
             let is_new = registry.entry(id).is_none_or(|ours| ours.incarnation < incarnation);
             let identity = join.identity;
-            let kept = registry.keep(join, incarnation).and_then(|()| registry.set_kept_downloads(id, downloading));
+            let kept = registry.keep(join, incarnation);
+            let kept = kept.and_then(|()| registry.set_kept_downloads(id, downloading, mirror));
             if is_new && kept.is_ok() {
                 self.watches.joined(id, identity);
             }

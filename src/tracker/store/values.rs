@@ -14,7 +14,7 @@ use crate::{
     content::ContentId,
     limits,
     name::{PeerId, SharePath},
-    tracker::registry::{Content, Identity, Join},
+    tracker::registry::{Content, Identity, Join, Mirror},
 };
 
 mod proto {
@@ -33,6 +33,7 @@ pub(super) struct Entry {
     /// Who serves it.
     pub(super) tracker: TrackerId,
     pub(super) downloading: Vec<Content>,
+    pub(super) mirror: Option<Mirror>,
 }
 
 impl Entry {
@@ -47,6 +48,7 @@ impl Entry {
             downloading: (self.downloading.iter())
                 .map(|content| proto::Download { content: content.id.bytes().to_vec(), size: content.size })
                 .collect(),
+            mirror: self.mirror.map(|Mirror { wanted, here }| proto::Mirror { wanted, here }),
         }
         .encode_to_vec()
     }
@@ -69,6 +71,7 @@ impl Entry {
             incarnation: entry.incarnation,
             tracker: TrackerId(entry.tracker),
             downloading: downloading.collect::<Result<_, _>>()?,
+            mirror: entry.mirror.map(|proto::Mirror { wanted, here }| Mirror { wanted, here }),
         })
     }
 }
@@ -252,9 +255,12 @@ mod tests {
             zone: "z".parse().unwrap(),
         };
         let downloading = files(3).into_iter().map(|(_, content)| content).collect::<Vec<_>>();
-        let entry = Entry { join, incarnation: u64::MAX, tracker: TrackerId(7), downloading: downloading.clone() };
+        let mirror = Some(Mirror { wanted: 2, here: 1 });
+        let tracker = TrackerId(7);
+        let entry = Entry { join, incarnation: u64::MAX, tracker, downloading: downloading.clone(), mirror };
         let back = Entry::parse(id.clone(), &entry.to_bytes()).unwrap();
-        assert_eq!((back.incarnation, back.tracker, back.downloading), (u64::MAX, TrackerId(7), downloading));
+        assert_eq!((back.incarnation, back.tracker, back.downloading), (u64::MAX, tracker, downloading));
+        assert_eq!(back.mirror, mirror);
         assert_eq!((back.join.address, back.join.zone), (entry.join.address, entry.join.zone));
         assert!(back.join.identity == Identity::of(&[1; 32]));
         let good = proto::Entry { identity: vec![1; 32], address: "10.0.0.1:5".into(), ..proto::Entry::default() };

@@ -62,6 +62,7 @@ impl Store {
                 incarnation: view.incarnation,
                 tracker: self.me,
                 downloading: view.downloading.clone(),
+                mirror: view.mirror,
             };
             let key = self.keys.part(id, Part::Entry);
             let mut changes = vec![Change::Put(key.clone(), entry.to_bytes(), lease)];
@@ -178,7 +179,8 @@ impl Store {
             }
             // It left by way of this tracker: the one that serves it is to hear that its lease did not end just now.
             let Some(entry) = self.registry().entry(id) else { return Ok(Written::Done) };
-            let entry = Entry { join: entry.join, incarnation, tracker: self.me, downloading: Vec::new() };
+            let entry =
+                Entry { join: entry.join, incarnation, tracker: self.me, downloading: Vec::new(), mirror: None };
             let taken = etcd.change_if(&key, revision, vec![Change::Put(key.clone(), entry.to_bytes(), lease)]).await?;
             let Some(taken) = taken else { return Ok(Written::Again) };
             revision = taken;

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) progress: Option<(u64, u64)>,
     /// The bytes that were here when the present try began.
     from: Option<u64>,
+    /// How fast they come.
+    pub(super) pace: Pace,
     /// It was told that the disk is full, and not that there is room again.
     was_paused: bool,
     /// Tries in a row that brought nothing.
@@ -86,6 +88,7 @@ impl Job {
             handles: 0,
             progress: None,
             from: None,
+            pace: Pace::default(),
             was_paused: false,
             vain: 0,
             failures: 0,
@@ -101,12 +104,13 @@ impl Job {
     }
 
     pub(super) fn begin(&mut self) {
-        (self.phase, self.from) = (Phase::Running, None);
+        (self.phase, self.from, self.pace) = (Phase::Running, None, Pace::default());
     }
 
     /// True when bytes come again after a full disk.
-    pub(super) fn progress(&mut self, done: u64, size: u64) -> bool {
+    pub(super) fn progress(&mut self, done: u64, size: u64, now: Instant) -> bool {
         self.progress = Some((done, size));
+        self.pace.note(done, now);
         if done == *self.from.get_or_insert(done) {
             return false;
         }
@@ -164,6 +168,31 @@ impl Job {
     }
 }
 
+/// How fast bytes come, over the last second or two.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// What was here when this span began.
+    since: Option<(Instant, u64)>,
+    /// Bytes a second in the span before.
+    rate: u64,
+}
+
+impl Pace {
+    fn note(&mut self, done: u64, now: Instant) {
+        let (since, from) = *self.since.get_or_insert((now, done));
+        let time = now - since;
+        if time >= limits::RATE_TIME {
+            self.rate = (done.saturating_sub(from) as f64 / time.as_secs_f64()) as u64;
+            self.since = Some((now, done));
+        }
+    }
+
+    /// Bytes a second; none before the first span is over.
+    pub(super) fn get(&self) -> u64 {
+        self.rate
+    }
+}
+
 /// The job whose turn it is: no more run at once than may, and never two of one content.
 pub(super) fn next(jobs: &BTreeMap<u64, Job>) -> Option<u64> {
     let running = || jobs.values().filter(|job| job.phase == Phase::Running);
@@ -208,13 +237,26 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_of_the_last_moment_and_not_of_what_was_here_before() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        let mut at = |millis, done| {
+            pace.note(done, start + Duration::from_millis(millis));
+            pace.get()
+        };
+        assert_eq!([at(0, 5000), at(500, 6000)], [0, 0]);
+        assert_eq!([at(1000, 7000), at(1900, 7500)], [2000, 2000]);
+        assert_eq!([at(2000, 8000), at(3000, 8000), at(4000, 7000)], [1000, 0, 0]);
+    }
+
+    #[test]
     fn want_of_sources_is_told_once_and_waited_out_longer_each_time() {
         let now = Instant::now();
         let mut lasting = job(b"x", Phase::Held);
         let mut waits = Vec::new();
         for n in 0..40 {
             lasting.begin();
-            lasting.progress(5, 10);
+            lasting.progress(5, 10, now);
             assert_eq!(lasting.failed(Arc::new(GetError::NoSource), now, 0), Fate::Again { is_news: n == 0 });
             waits.push(lasting.due().unwrap() - now);
         }
@@ -222,8 +264,8 @@ mod tests {
         assert_eq!(waits[39], limits::JOB_PAUSE.end);
         // What brought something begins anew.
         lasting.begin();
-        lasting.progress(5, 10);
-        lasting.progress(6, 10);
+        lasting.progress(5, 10, now);
+        lasting.progress(6, 10, now);
         assert_eq!(lasting.failed(Arc::new(GetError::NoSource), now, 1023), Fate::Again { is_news: true });
         let wait = lasting.due().unwrap() - now;
         assert!(wait >= limits::JOB_PAUSE.start / 2 && wait < limits::JOB_PAUSE.start, "{wait:?}");
@@ -238,15 +280,15 @@ mod tests {
         let now = Instant::now();
         let mut asked = job(b"x", Phase::Queued);
         asked.begin();
-        asked.progress(0, 10 << 30);
+        asked.progress(0, 10 << 30, now);
         for (kind, is_news) in [(io::ErrorKind::StorageFull, true), (io::ErrorKind::QuotaExceeded, false)] {
             let full = Arc::new(GetError::Disk(kind.into()));
             assert_eq!(asked.failed(full, now, 0), Fate::Paused { is_news });
         }
         assert_eq!(asked.due(), Some(now + limits::FULL_DISK_PAUSE.start * 2));
         assert_eq!(asked.room(), 10 << 30);
-        assert!(asked.progress((10 << 30) - 5, 10 << 30), "it goes on");
-        assert!(!asked.progress((10 << 30) - 5, 10 << 30), "told once");
+        assert!(asked.progress((10 << 30) - 5, 10 << 30, now), "it goes on");
+        assert!(!asked.progress((10 << 30) - 5, 10 << 30, now), "told once");
         assert_eq!(asked.room(), limits::FULL_DISK_ROOM);
         asked.ask();
         assert!(matches!(asked.phase, Phase::Paused(_)), "asking makes no room");

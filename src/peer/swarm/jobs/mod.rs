@@ -92,6 +92,8 @@ pub struct Listed {
     pub size: Option<u64>,
     /// Bytes that are here.
     pub here: u64,
+    /// Bytes a second that come now.
+    pub rate: u64,
     /// How it stands.
     pub standing: Standing,
 }
@@ -200,6 +202,7 @@ impl Jobs {
                 path: Some(job.path.clone()),
                 size: job.progress.map(|(_, size)| size),
                 here: job.progress.map_or_else(on_disk, |(done, _)| done),
+                rate: if standing == Standing::Running { job.pace.get() } else { 0 },
                 standing,
             })
         };
@@ -211,6 +214,7 @@ impl Jobs {
             path: None,
             size: None,
             here: left.bytes,
+            rate: 0,
             standing: Standing::Left,
         }));
         rows

@@ -126,7 +126,7 @@ impl JobWatch<'_> {
 impl Watch for JobWatch<'_> {
     fn progress(&self, done: u64, size: u64) {
         self.job(|job| {
-            if job.progress(done, size) {
+            if job.progress(done, size, Instant::now()) {
                 say(format_args!("{} goes on: there is room again", job.path));
             }
         });

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Part of the sentence of every refusal that there is.
-const SENTENCES: [&str; 40] = [
+const SENTENCES: [&str; 41] = [
     "peer_id: a peer id is",
     "peer_id: get, put, search and status",
     "identity: 32 bytes",
@@ -70,6 +70,7 @@ const SENTENCES: [&str; 40] = [
     "publishers[1].peer_id: each once",
     "publishers[0].known: 32 bytes",
     "patterns[0]: 1 to 1024 bytes",
+    "cursor: a peer id is",
 ];
 
 struct Pair<'a> {
@@ -148,7 +149,7 @@ impl<'a> Pair<'a> {
 
     fn step(&mut self) {
         let from = self.values.from();
-        match self.values.below(17) {
+        match self.values.below(18) {
             0..3 => {
                 let request = self.joining();
                 let faults = self.model.join_faults(from, &request);
@@ -195,6 +196,15 @@ impl<'a> Pair<'a> {
                 }
             }
             13 => self.watch(),
+            14 => {
+                let cursor = if self.values.below(2) == 0 { String::new() } else { self.values.id() };
+                let request = proto::PeersRequest { cursor };
+                let faults = Model::peers_faults(&request);
+                let reply = self.calls.peers(from, &request);
+                if let Some(reply) = self.outcome(reply, &faults) {
+                    self.model.listed(from, &request, &reply);
+                }
+            }
             _ => self.search(),
         }
         self.hear();
@@ -231,6 +241,10 @@ impl<'a> Pair<'a> {
             removed: values.list(2, Values::path),
             downloading: values.list(2, |values| proto::Download { content: values.content(), size: values.size() }),
             stopped: values.list(2, Values::content),
+            mirror: values.value(
+                &[None, Some(proto::Mirror { wanted: 3, here: 1 })],
+                &[Some(proto::Mirror { wanted: 0, here: u32::MAX })],
+            ),
         };
         request.removed.extend((2..many).map(|_| "x".to_owned()));
         request
@@ -304,6 +318,8 @@ impl<'a> Pair<'a> {
         if let Some(Watch { request, told, .. }) = &self.watch {
             self.model.told(request, told);
         }
+        let request = proto::PeersRequest::default();
+        self.model.listed(from, &request, &self.calls.peers(from, &request).expect("it is sound"));
     }
 }
 

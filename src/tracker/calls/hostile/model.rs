@@ -57,6 +57,7 @@ pub(super) struct Entry {
     zone: String,
     files: BTreeMap<String, Known>,
     downloads: BTreeMap<Vec<u8>, u64>,
+    mirror: Option<proto::Mirror>,
     pub(super) reported_by: BTreeSet<IpAddr>,
 }
 
@@ -143,13 +144,14 @@ impl Model {
             zone: request.zone.clone(),
             files: BTreeMap::new(),
             downloads: BTreeMap::new(),
+            mirror: None,
             reported_by: BTreeSet::new(),
         };
         self.peers.insert(request.peer_id.clone(), entry);
     }
 
     pub(super) fn announce_faults(&self, request: &proto::AnnounceRequest) -> Vec<Fault> {
-        let proto::AnnounceRequest { token, added, removed, downloading, stopped } = request;
+        let proto::AnnounceRequest { token, added, removed, downloading, stopped, .. } = request;
         let mut faults: Vec<_> = self.token_fault(token).into_iter().collect();
         if added.len() + removed.len() + downloading.len() + stopped.len() > 1000 {
             faults.push(fault(Code::ResourceExhausted, "an announce holds at most 1000 files and downloads"));
@@ -237,6 +239,7 @@ impl Model {
                 entry.downloads.insert(content.clone(), *size);
             }
         }
+        entry.mirror = request.mirror.or(entry.mirror);
         entry.reported_by.clear();
     }
 
@@ -344,6 +347,25 @@ impl Model {
             files.retain(|path, _| request.patterns.iter().any(|pattern| whole(pattern, path)));
             assert_eq!(told.get(peer_id), Some(&files), "{peer_id}");
         }
+    }
+
+    pub(super) fn peers_faults(request: &proto::PeersRequest) -> Vec<Fault> {
+        let is_first = request.cursor.is_empty();
+        (!is_first).then(|| id_fault("cursor", &request.cursor)).flatten().into_iter().collect()
+    }
+
+    pub(super) fn listed(&self, from: IpAddr, request: &proto::PeersRequest, reply: &proto::PeersReply) {
+        let behind = self.peers.iter().filter(|(id, entry)| **id > request.cursor && entry.is_for(from));
+        let known = behind.map(|(id, entry)| proto::Peer {
+            peer_id: id.clone(),
+            address: entry.address.to_string(),
+            zone: entry.zone.clone(),
+            files: entry.files.len() as u64,
+            bytes: entry.files.values().fold(0, |sum: u64, (_, size)| sum.wrapping_add(*size)),
+            downloads: entry.downloads.len() as u32,
+            mirror: entry.mirror,
+        });
+        assert!(reply.cursor.is_empty() && known.eq(reply.peers.iter().cloned()));
     }
 
     pub(super) fn search_faults(request: &proto::SearchRequest) -> Vec<Fault> {

@@ -649,6 +649,7 @@ fn the_swarms_are_what_naive_ones_are() {
                         removed: removed.iter().map(|path| path.parse().unwrap()).collect(),
                         downloading,
                         stopped,
+                        mirror: None,
                     };
                     let announced = fleet.try_announce(peer, &changes);
                     assert_eq!(announced.is_ok(), expected.is_ok(), "{announced:?}");

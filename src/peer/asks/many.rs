@@ -2,16 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{IsTerminal, stderr},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Instant,
 };
 
-use super::{
-    Console,
-    get::{is_unhashed, one_content},
-    progress::files_text,
-    text,
-};
+use super::{AskError, Asks, Face, Got, How, resolve::one_content};
 use crate::{
     content::ContentId,
     limits,
@@ -21,80 +16,80 @@ use crate::{
         share::{Entry, Lookup},
         swarm::{Batch, GetError, Group, Small},
     },
-    say, show,
 };
 
-impl Console {
+impl Asks {
     /// Fetches all files that match a pattern, of which `first` is the first page.
-    pub(super) fn get_matches(&mut self, pattern: &str, first: Page) {
+    pub(super) fn get_matches(&self, pattern: &str, first: Page, face: &mut dyn Face) -> Tally {
         let mut matches = Matches::new(first);
         let mut tally = Tally::new();
         loop {
             let (paths, places) = matches.take();
             tally.found += paths.len();
             tally.is_all = !matches.more;
-            self.get_page(paths, &places, &mut tally);
+            self.get_page(paths, &places, &mut tally, face);
             if !matches.more {
                 break;
             }
             if tally.found > limits::SHARE_FILES {
-                self.fail(format_args!(
+                face.failed(AskError::Several(format!(
                     "more files match {pattern} than a share holds: get the rest with a narrower one"
-                ));
+                )));
                 break;
             }
-            let link = &self.link;
-            if let Err(error) = matches.advance(|after| link.page(pattern, Some(after))) {
-                self.fail(format_args!("more files match {pattern}, and what they are is not known: {error}"));
+            if let Err(error) = matches.advance(|after| self.link.page(pattern, Some(after))) {
+                let text = format!("more files match {pattern}, and what they are is not known: {error}");
+                face.failed(AskError::Absent(text));
                 break;
             }
         }
-        say(tally.account());
+        tally
     }
 
-    fn get_page(&mut self, paths: Vec<(SharePath, Vec<Found>)>, places: &[Place], tally: &mut Tally) {
-        let (small, others) = self.sort(paths, places, tally);
+    fn get_page(&self, paths: Vec<(SharePath, Vec<Found>)>, places: &[Place], tally: &mut Tally, face: &mut dyn Face) {
+        let (small, others) = self.sort(paths, places, tally, face);
         let mut retries = Vec::new();
         let getter = self.jobs.getter().clone();
-        Batch { getter: &getter, places }.get(small, |group| retries.extend(self.take(group, tally)));
-        // As for one file: whatever a script does next finds this peer among the sources.
-        self.link.wait_settled(Instant::now() + Duration::from_secs(u64::from(self.link.is_joined())));
+        Batch { getter: &getter, places }.get(small, |group| retries.extend(take(group, tally, face)));
+        // As for one file.
+        self.settle();
         let mut in_vain = 0;
         for (path, id, error) in retries {
             let done = match in_vain {
-                limits::BATCH_RETRIES.. => Err(format!("{path}: {error}")),
-                _ => self.fetch(&id, &path),
+                limits::BATCH_RETRIES.. => Err(AskError::Get(path, Arc::new(error))),
+                _ => self.fetch(&id, &path, face),
             };
             in_vain = if done.is_ok() { 0 } else { in_vain + 1 };
-            self.count(done, tally);
+            count(done, tally, face);
         }
         for (path, id) in others {
-            let done = self.fetch(&id, &path);
-            self.count(done, tally);
+            let done = self.fetch(&id, &path, face);
+            count(done, tally, face);
         }
     }
 
     /// What of a page is fetched in a batch, and what by itself; what is here or cannot be is dealt with.
     fn sort(
-        &mut self,
+        &self,
         paths: Vec<(SharePath, Vec<Found>)>,
         places: &[Place],
         tally: &mut Tally,
+        face: &mut dyn Face,
     ) -> (Vec<Small>, Vec<(SharePath, ContentId)>) {
         let numbers: BTreeMap<_, _> = places.iter().enumerate().map(|(at, place)| (&place.peer, at)).collect();
-        let (mut small, mut others, mut here) = (Vec::new(), Vec::new(), String::new());
+        let (mut small, mut others, mut here) = (Vec::new(), Vec::new(), Vec::new());
         let unhashed = Instant::now() + limits::UNHASHED_TIME;
         for (path, rows) in paths {
             let content = match one_content(path.as_str(), &rows) {
                 Ok(content) => content,
                 Err(error) => {
-                    self.count(Err(error), tally);
+                    count(Err(error), tally, face);
                     continue;
                 }
             };
             match self.share.look_up_hashed(&path, unhashed) {
                 Lookup::Known(Entry { content: known, size }) if known == content => {
-                    here += &format!("{content}\t{size}\t{path}\n");
+                    here.push(Got { content, size, path, how: How::Together });
                     tally.here += 1;
                 }
                 Lookup::Absent if rows.len() == 1 && rows[0].size <= limits::PIECE_BYTES => {
@@ -102,46 +97,49 @@ impl Console {
                     let sources = sources.filter_map(|peer| numbers.get(peer).copied()).collect();
                     small.push(Small { path, content, size: rows[0].size, sources });
                 }
-                Lookup::Unhashed => self.count(Err(is_unhashed(&path)), tally),
+                Lookup::Unhashed => count(Err(AskError::Unhashed(path)), tally, face),
                 // What stands in the way is told there.
                 _ => others.push((path, content)),
             }
         }
-        self.put(&here);
-        tally.show();
+        face.got(&here);
+        face.tally(tally);
         (small, others)
     }
+}
 
-    /// Tells of a group of files; gives back what should be tried again.
-    fn take(&mut self, group: Group, tally: &mut Tally) -> Vec<(SharePath, ContentId, GetError)> {
-        group.notes.iter().for_each(say);
-        tally.sources.extend(group.sources);
-        let (mut lines, mut retries) = (String::new(), Vec::new());
-        for (Small { path, content, size, .. }, went) in group.answers {
-            match went {
-                Ok(()) => {
-                    lines += &format!("{content}\t{size}\t{path}\n");
-                    tally.fetched += 1;
-                    tally.bytes += size;
-                }
-                Err(error @ GetError::Sources(_)) => retries.push((path, content, error)),
-                Err(error) => self.count(Err(format!("{path}: {error}")), tally),
+/// Tells of a group of files; gives back what should be tried again.
+fn take(group: Group, tally: &mut Tally, face: &mut dyn Face) -> Vec<(SharePath, ContentId, GetError)> {
+    group.notes.iter().for_each(|note| face.note(note));
+    tally.sources.extend(group.sources);
+    let (mut here, mut retries) = (Vec::new(), Vec::new());
+    for (Small { path, content, size, .. }, went) in group.answers {
+        match went {
+            Ok(()) => {
+                here.push(Got { content, size, path, how: How::Together });
+                tally.fetched += 1;
+                tally.bytes += size;
             }
+            Err(error @ GetError::Sources(_)) => retries.push((path, content, error)),
+            Err(error) => count(Err(AskError::Get(path, Arc::new(error))), tally, face),
         }
-        if !lines.is_empty() {
-            self.put(&lines);
-        }
-        tally.show();
-        retries
     }
+    if !here.is_empty() {
+        face.got(&here);
+    }
+    face.tally(tally);
+    retries
+}
 
-    fn count(&mut self, done: Result<(), String>, tally: &mut Tally) {
-        match done {
-            Ok(()) => tally.alone += 1,
-            Err(error) => {
-                tally.failed += 1;
-                self.fail(error);
-            }
+fn count(done: Result<Got, AskError>, tally: &mut Tally, face: &mut dyn Face) {
+    match done {
+        Ok(got) => {
+            tally.alone += 1;
+            face.got(&[got]);
+        }
+        Err(error) => {
+            tally.failed += 1;
+            face.failed(error);
         }
     }
 }
@@ -194,27 +192,32 @@ impl Matches {
 }
 
 /// How a `get` of many files goes.
-struct Tally {
-    began: Instant,
-    is_terminal: bool,
-    /// Matches so far, and whether these are all.
-    found: usize,
-    is_all: bool,
-    /// What became of them: fetched in a batch, fetched or found by itself, here before, neither.
-    fetched: usize,
-    alone: usize,
-    here: usize,
-    failed: usize,
-    /// In the batches.
-    bytes: u64,
-    sources: BTreeSet<PeerId>,
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// When it began.
+    pub began: Instant,
+    /// Matches so far.
+    pub found: usize,
+    /// Those are all.
+    pub is_all: bool,
+    /// Of them, how many were fetched together,
+    pub fetched: usize,
+    /// how many fetched or found by themselves,
+    pub alone: usize,
+    /// how many were here before,
+    pub here: usize,
+    /// and how many failed.
+    pub failed: usize,
+    /// Bytes of those that were fetched together.
+    pub bytes: u64,
+    /// Who sent those.
+    pub sources: BTreeSet<PeerId>,
 }
 
 impl Tally {
     fn new() -> Self {
         Self {
             began: Instant::now(),
-            is_terminal: stderr().is_terminal(),
             found: 0,
             is_all: false,
             fetched: 0,
@@ -226,32 +229,8 @@ impl Tally {
         }
     }
 
-    /// Shows on a terminal how far it is.
-    fn show(&self) {
-        if self.is_terminal {
-            let done = self.fetched + self.alone + self.here + self.failed;
-            let more = if self.is_all { "" } else { " or more" };
-            let speed = text::speed(self.bytes, self.began.elapsed());
-            show(format_args!("{done} of {}{more}, {speed}", files_text(self.found)));
-        }
-    }
-
-    /// The line at the end.
-    fn account(&self) -> String {
-        let mut parts = Vec::new();
-        if self.fetched > 0 {
-            let sources: Vec<_> = self.sources.iter().take(limits::ROW_PLACES).map(PeerId::as_str).collect();
-            let more = self.sources.len() - sources.len();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let speed = text::speed(self.bytes, self.began.elapsed());
-            let from = if sources.is_empty() { String::new() } else { format!(" from {}{more}", sources.join(", ")) };
-            parts.push(format!("fetched {}{from}: {speed}", files_text(self.fetched)));
-        }
-        for (files, what) in [(self.alone, "one by one"), (self.here, "here already"), (self.failed, "failed")] {
-            if files > 0 {
-                parts.push(format!("{} {what}", files_text(files)));
-            }
-        }
-        parts.join("; ")
+    /// How many of the files have been dealt with.
+    pub fn done(&self) -> usize {
+        self.fetched + self.alone + self.here + self.failed
     }
 }
