@@ -26,8 +26,9 @@ pub(super) struct History {
 struct Mirrored {
     /// What was fetched last, and its number.
     here: Option<(u64, ContentId, u64)>,
-    /// What was begun to be fetched since.
-    begun: Option<ContentId>,
+    /// What was begun to be fetched since, and what its number will be: several are fetched at a time, and the order is
+    /// that in which they began.
+    begun: Option<(u64, ContentId)>,
     /// What is not fetched again: it made room for newer ones, or there never was room.
     passed_over: Option<(ContentId, u64)>,
 }
@@ -93,11 +94,13 @@ impl History {
 
     fn put(&mut self, path: SharePath, content: ContentId, size: u64, turn: Turn) {
         let file = self.files.entry(path).or_default();
+        self.next += 1;
         match turn {
-            Turn::Begun => file.begun = Some(content),
+            Turn::Begun => file.begun = Some((self.next, content)),
             Turn::Here => {
-                self.next += 1;
-                *file = Mirrored { here: Some((self.next, content, size)), ..Mirrored::default() };
+                let begun = file.begun.filter(|(_, begun)| *begun == content);
+                let number = begun.map_or(self.next, |(number, _)| number);
+                *file = Mirrored { here: Some((number, content, size)), ..Mirrored::default() };
             }
             Turn::PassedOver => *file = Mirrored { passed_over: Some((content, size)), ..Mirrored::default() },
         }
@@ -130,14 +133,16 @@ impl History {
 
     /// Whether what is found at a path was fetched to it.
     pub(super) fn is_own(&self, path: &SharePath, found: &ContentId) -> bool {
-        let is_it =
-            |file: &Mirrored| file.here.is_some_and(|(_, content, _)| content == *found) || file.begun == Some(*found);
+        let is_it = |file: &Mirrored| {
+            file.here.is_some_and(|(_, content, _)| content == *found)
+                || file.begun.is_some_and(|(_, begun)| begun == *found)
+        };
         self.files.get(path).is_some_and(is_it)
     }
 
     /// Whether what is found at a path was begun to be fetched to it, and that it came has not been noted.
     pub(super) fn is_to_note(&self, path: &SharePath, found: &ContentId) -> bool {
-        self.files.get(path).is_some_and(|file| file.begun == Some(*found))
+        self.files.get(path).is_some_and(|file| file.begun.is_some_and(|(_, begun)| begun == *found))
     }
 
     /// Whether this content has had its time at this path.
@@ -179,7 +184,7 @@ impl History {
         here.sort_unstable();
         let here = here.into_iter().map(|((_, content, size), path)| line(path, content, size, Turn::Here));
         let others = self.files.iter().flat_map(|(path, file)| {
-            let begun = file.begun.map(|content| line(path, content, 0, Turn::Begun));
+            let begun = file.begun.map(|(_, content)| line(path, content, 0, Turn::Begun));
             begun.into_iter().chain(file.passed_over.map(|(content, size)| line(path, content, size, Turn::PassedOver)))
         });
         let lines: Vec<_> = publishers.chain(here).chain(others).collect();
@@ -248,17 +253,21 @@ mod tests {
         for (name, size) in [("c", 10), ("a", 20), ("b", 30), ("d", 40)] {
             history.note(&path(name), id(name), size, Turn::Here);
         }
-        let names = |files, bytes| {
+        let names = |history: &History, files, bytes| {
             let gone = history.beyond(Bounds { files, bytes });
             gone.iter().map(|(path, ..)| path.to_string()).collect::<String>()
         };
-        assert_eq!(names(None, None), "");
-        assert_eq!(names(Some(4), Some(100)), "");
-        assert_eq!(names(Some(2), None), "ca");
-        assert_eq!(names(None, Some(99)), "c");
-        assert_eq!(names(Some(3), Some(40)), "cab");
-        assert_eq!(names(None, Some(39)), "cabd");
+        assert_eq!(names(&history, None, None), "");
+        assert_eq!(names(&history, Some(4), Some(100)), "");
+        assert_eq!(names(&history, Some(2), None), "ca");
+        assert_eq!(names(&history, None, Some(99)), "c");
+        assert_eq!(names(&history, Some(3), Some(40)), "cab");
+        assert_eq!(names(&history, None, Some(39)), "cabd");
+        history.note(&path("c"), id("new"), 10, Turn::Begun);
+        history.note(&path("e"), id("e"), 10, Turn::Begun);
+        history.note(&path("e"), id("e"), 10, Turn::Here);
         history.note(&path("c"), id("new"), 10, Turn::Here);
+        assert_eq!(names(&history, Some(1), None), "abdc", "in the order in which they began");
         assert_eq!(history.beyond(Bounds { files: Some(3), bytes: None })[0].0, path("a"), "a new version is new");
     }
 }
