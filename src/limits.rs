@@ -118,6 +118,10 @@ pub const WATCH_QUEUED: usize = 16;
 /// News that wait for all watchers together, each counted once: paths and 64 bytes a file. Beyond it those who
 /// wait for more are let go.
 pub const WATCH_BYTES: usize = 16 << 20;
+/// How long a file is kept that a newer one has taken the place of, since somebody last asked for it by its content.
+pub const REPLACED_TIME: Duration = Duration::from_secs(60);
+/// Of these, so many: each is a descriptor, and a piece list of at most 256 KiB.
+pub const REPLACED: usize = 8;
 /// A lease token, as a peer keeps it: what this tracker makes is 32 bytes longer than the peer's id.
 pub const TOKEN_BYTES: usize = 128;
 /// A gRPC message: an announce of [`ANNOUNCE_FILES`] of the longest paths fits.

@@ -5,9 +5,15 @@ mod support;
 
 use std::fs;
 
-use enjambre::proto::{PeersRequest, tracker_client::TrackerClient};
+use enjambre::{
+    content::ContentId,
+    proto::{
+        AnnounceRequest, File, LeaveRequest, PeersRequest, Publisher, Source, WatchReply, WatchRequest,
+        tracker_client::TrackerClient,
+    },
+};
 use support::*;
-use tonic::transport::Endpoint;
+use tonic::{Code, transport::Endpoint};
 
 /// Starts a peer that mirrors what `publisher` has in `releases/`.
 #[track_caller]
@@ -70,13 +76,14 @@ fn what_a_publisher_has_and_gets_comes_to_all_who_follow_it_and_is_offered() {
 fn a_new_version_takes_the_place_of_what_was_mirrored_and_of_nothing_else() {
     let tracker = tracker(&["--lease", "2"]);
     let (source, folder) = (Folder::new(), Folder::new());
-    source.write("releases/a", "a 1");
+    let old = noise(1, 100_000);
+    source.write("releases/a", &old);
     source.write("releases/b", "b 1");
     source.write("releases/c", "c 1");
     folder.write("releases/c", "mine");
     let _publisher = peer("publisher", source.path(), tracker.address, &[]);
     let peer = follower("follower", &folder, &tracker, &[]);
-    comes(&folder, "releases/a", b"a 1");
+    comes(&folder, "releases/a", &old);
     comes(&folder, "releases/b", b"b 1");
     let in_the_way = |path: &'static str, from: usize| {
         peer.wait_for_line(from, "it is said what is in the way", |line| {
@@ -91,6 +98,11 @@ fn a_new_version_takes_the_place_of_what_was_mirrored_and_of_nothing_else() {
         fs::rename(source.write("new", format!("{name} 2")), source.join(format!("releases/{name}"))).unwrap();
     }
     comes(&folder, "releases/a", b"a 2");
+    // Whoever was fetching the old version from here goes on.
+    let id = ContentId::of(&old);
+    let answer = get(peer.address, &format!("/content/{id}"));
+    assert!(answer.status == 200 && answer.body == old);
+    assert_eq!(get(peer.address, &format!("/content/{id}/pieces")).body.len(), 4 * 32);
     in_the_way("releases/b", from);
     in_the_way("releases/c", from);
     assert_eq!(folder.read("releases/b").unwrap(), b"edited");
@@ -204,6 +216,125 @@ fn publishers_who_differ_are_not_counted() {
     assert!(here.read("releases/x").is_none());
     fs::rename(folders[1].write("new", "one"), folders[1].join("releases/x")).unwrap();
     comes(&here, "releases/x", b"one");
+}
+
+/// Somebody's files, told to a watch or announced: so many, with long names.
+fn files(from: usize, count: usize) -> Vec<File> {
+    let file =
+        |number| File { path: format!("releases/{}/{number:06}", "x".repeat(200)), content: vec![7; 32], size: 7 };
+    (from..from + count).map(file).collect()
+}
+
+#[test]
+fn who_reads_too_slowly_is_let_go_and_told_all_of_it_when_it_is_back() {
+    let tracker = tracker(&[]);
+    block_on(async {
+        let (mut publisher, token) = join(tracker.address, "publisher", 5000).await;
+        let (mut reader, read_token) = join(tracker.address, "reader", 5001).await;
+        let request = |known: Vec<u8>| WatchRequest {
+            token: read_token.clone(),
+            publishers: vec![Publisher { peer_id: "publisher".into(), known }],
+            patterns: vec!["RELEASES/*".into()],
+        };
+        let mut watch = reader.watch(request(Vec::new())).await.unwrap().into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert!(first.anew && first.complete && first.added.is_empty(), "{first:?}");
+        // What is told is read by nobody: the connection fills, and then what may wait.
+        let batches = 60;
+        for batch in 0..batches {
+            let added = files(batch * 1000, 1000);
+            publisher
+                .announce(AnnounceRequest { token: token.clone(), added, ..AnnounceRequest::default() })
+                .await
+                .unwrap();
+        }
+        let mut told = 0;
+        while let Some(reply) = watch.message().await.unwrap() {
+            told += reply.added.len();
+        }
+        assert!(told > 0 && told < batches * 1000, "{told} were told before it was let go");
+        let mut watch = reader.watch(request(Vec::new())).await.unwrap().into_inner();
+        let (mut all, mut digest) = (0, [0; 32]);
+        loop {
+            let reply = watch.message().await.unwrap().unwrap();
+            all += reply.added.len();
+            for file in &reply.added {
+                let text = [file.path.as_bytes(), &[0], &file.content, &file.size.to_le_bytes()].concat();
+                digest.iter_mut().zip(blake3::hash(&text).as_bytes()).for_each(|(byte, other)| *byte ^= other);
+            }
+            if reply.complete {
+                break;
+            }
+        }
+        assert_eq!(all, batches * 1000);
+        // Who knows all of that is told that it does, and the watch before ends.
+        let mut again = reader.watch(request(digest.to_vec())).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap(), None);
+        let reply = again.message().await.unwrap().unwrap();
+        assert!(reply.complete && !reply.anew && reply.added.is_empty(), "{reply:?}");
+        let removed = vec![files(5, 1)[0].path.clone(), "releases/never".into()];
+        publisher
+            .announce(AnnounceRequest { token, removed: removed.clone(), ..AnnounceRequest::default() })
+            .await
+            .unwrap();
+        assert_eq!(again.message().await.unwrap().unwrap().removed, removed);
+        // Whoever leaves watches no more.
+        reader.leave(LeaveRequest { token: read_token.clone() }).await.unwrap();
+        assert_eq!(again.message().await.unwrap(), None);
+        let refused = reader.watch(request(Vec::new())).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+    });
+}
+
+#[test]
+fn a_tracker_that_lies_to_a_follower_makes_it_write_nothing_that_is_not_verified_and_nothing_elsewhere() {
+    let (giver, folder) = (Folder::new(), Folder::new());
+    let bytes = noise(3, 50_000);
+    giver.write("x", &bytes);
+    let home = tracker(&[]);
+    let source = peer("source", giver.path(), home.address, &[]);
+    source.joined();
+    let place =
+        |size| Source { peer_id: "source".into(), address: source.address.to_string(), size, ..Source::default() };
+    let id = ContentId::of(&bytes).bytes().to_vec();
+    let file = |path: &str, content: &[u8], size| File { path: path.into(), content: content.to_vec(), size };
+    let reply = |added, publisher: &str| WatchReply {
+        peer_id: publisher.into(),
+        identity: vec![1; 32],
+        anew: true,
+        added,
+        complete: true,
+        ..WatchReply::default()
+    };
+    let told = vec![
+        reply(vec![file("releases/stranger", &id, 50_000)], "stranger"),
+        WatchReply { identity: vec![1; 31], ..reply(vec![file("releases/no-identity", &id, 50_000)], "publisher") },
+        reply(
+            vec![
+                file("../outside", &id, 50_000),
+                file("/tmp/outside", &id, 50_000),
+                file("releases/../../outside", &id, 50_000),
+                file(".enjambre/identity", &id, 50_000),
+                file("releases/short id", &id[1..], 50_000),
+                file("releases/huge", &id, u64::MAX),
+                file("releases/false", &[9; 32], 50_000),
+                file("releases/good", &id, 50_000),
+            ],
+            "publisher",
+        ),
+    ];
+    let liar = LyingTracker { told, sources: vec![place(50_000)], ..LyingTracker::default() };
+    let liar = liar.start("127.0.0.1".parse().unwrap());
+    let args = ["--mirror", "*", "--from", "publisher"];
+    let follower = peer("follower", folder.path(), liar, &args);
+    comes(&folder, "releases/good", &bytes);
+    follower.wait_for_line(0, "what cannot be had is named", |line| {
+        line.text.starts_with("not mirrored yet: releases/false: no source could deliver it").then_some(())
+    });
+    let names: Vec<_> =
+        fs::read_dir(folder.join("releases")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["good"]);
+    assert!(folder.read("../outside").is_none());
 }
 
 #[test]

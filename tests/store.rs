@@ -423,3 +423,39 @@ fn real_peers_find_each_other_while_one_tracker_after_the_other_is_killed() {
         assert_eq!(folders[1].read(name).as_deref(), Some(name.as_bytes()));
     }
 }
+
+#[test]
+fn who_follows_is_told_by_any_tracker_and_by_the_next_when_that_one_dies() {
+    let Some(etcd) = Etcd::start() else { return };
+    let mut trackers = trackers(&etcd, 2, LEASE);
+    let (source, folder) = (Folder::new(), Folder::new());
+    source.write("releases/1", "one");
+    let publisher = peer("publisher", source.path(), trackers[0].address, &[]);
+    let both = format!("{},{}", trackers[1].address, trackers[0].address);
+    let args = ["--mirror", "releases/*", "--from", "publisher"];
+    let _follower = peer_of("follower", folder.path(), &both, &args);
+    let comes = |name: &str, bytes: &[u8]| {
+        wait_for(PATIENCE, "it is mirrored", || {
+            folder.read(format!("releases/{name}")).is_some_and(|read| read == bytes)
+        });
+    };
+    comes("1", b"one");
+    assert_eq!(put(publisher.address, "releases/2", b"two").status, 201);
+    comes("2", b"two");
+    // Which of them the follower is at is for chance; either dies here.
+    for at in [1, 0] {
+        let address = trackers[at].address.to_string();
+        let gone = trackers.remove(at);
+        drop(gone);
+        let name = format!("after {at}");
+        source.write(format!("releases/{name}"), &name);
+        if at == 1 {
+            comes(&name, name.as_bytes());
+            trackers.push(tracker(&["--store", &etcd.store(), "--lease", "3", "--listen", &address]));
+        }
+    }
+    // The publisher's own was away; it joins again where that is back, here at the other's address.
+    drop(publisher);
+    let _publisher = peer("publisher", source.path(), trackers[0].address, &[]);
+    comes("after 0", b"after 0");
+}

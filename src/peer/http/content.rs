@@ -48,11 +48,6 @@ impl Routes {
         }
     }
 
-    /// A shared file with this content, open.
-    fn whole(&self, id: &ContentId) -> Option<SharedFile> {
-        self.share.read(&self.share.path_of(id)?.0)
-    }
-
     /// The bytes. With `since`, the answer also tells what this peer has gained since its n-th piece:
     /// `Enjambre-Have` as below, and the numbers in `Enjambre-News`.
     fn bytes(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
@@ -67,7 +62,7 @@ impl Routes {
                 .with("Content-Disposition", "attachment")
                 .with("Cache-Control", cache)
         };
-        if let Some(file) = self.whole(id) {
+        if let Some(file) = self.share.whole(id) {
             let entry = file.entry.clone();
             let describe = |answer: Answer| match since {
                 None => describe(answer),
@@ -129,7 +124,7 @@ impl Routes {
         let Ok(since) = parameter(query, "since") else {
             return plain(Answer::problem(400, "The parameter of have is since=NUMBER."));
         };
-        if self.share.path_of(id).is_some() {
+        if self.share.whole(id).is_some() {
             return have("all", Vec::new());
         }
         let Some(download) = self.downloads.find(id) else {
@@ -160,7 +155,7 @@ impl Routes {
     /// Adjacent pieces out of one of the runs `of`, which this seed has given to nobody lately; their
     /// numbers are in `Enjambre-Pieces`, first and last.
     fn fresh_pieces(&self, id: &ContentId, query: &str) -> Outcome {
-        let Some(file) = self.whole(id) else { return plain(absent()) };
+        let Some(file) = self.share.whole(id) else { return plain(absent()) };
         let Some(cut) = Pieces::of(file.entry.size) else { return plain(absent()) };
         let Some(runs) = runs(query, &cut) else {
             return plain(Answer::problem(

@@ -142,7 +142,7 @@ impl Mirror {
                 continue;
             }
             self.0.link.mirrors(state.standing());
-            let due = state.failed.values().filter_map(|(due, _)| *due).min();
+            let due = state.failed.values().filter_map(|(due, _)| *due).chain(self.0.share.let_go()).min();
             state = match due {
                 Some(due) => {
                     let patience = due.saturating_duration_since(now);

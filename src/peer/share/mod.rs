@@ -11,6 +11,7 @@
 //! | `writers` | which files are open for writing |
 //! | `inotify`, `watch` | the thread that scans, and is told what changes |
 //! | `queue`, `hash` | what is to be hashed, and the thread that hashes it |
+//! | `replaced` | what newer versions have taken the place of, as long as it is being fetched |
 //! | `removal` | what a peer that follows others takes out of the share again |
 //! | `stage`, `partial`, `publish`, `writeback` | files on their way into the share |
 //! | `kill` | where tests kill a peer; empty in what is built for use |
@@ -45,6 +46,7 @@ mod private;
 mod publish;
 mod queue;
 mod removal;
+mod replaced;
 mod rest;
 mod saved;
 mod space;
@@ -225,9 +227,22 @@ impl Share {
         }
     }
 
-    /// The piece list of a shared content, in binary form.
+    /// Opens a file that has this content, be it that a newer one has just taken its place.
+    pub fn whole(&self, content: &ContentId) -> Option<SharedFile> {
+        let shared = self.path_of(content).and_then(|(path, _)| self.read(&path));
+        shared.or_else(|| self.0.state.replaced.find(content).map(|(file, _)| file))
+    }
+
+    /// The piece list of a content that it has, in binary form.
     pub fn piece_list(&self, content: &ContentId) -> Option<Vec<u8>> {
-        self.0.state.piece_list(content)
+        let replaced = || self.0.state.replaced.find(content).map(|(_, list)| list);
+        self.0.state.piece_list(content).or_else(replaced)
+    }
+
+    /// Lets go of files that newer ones have taken the place of and that nobody fetches any more; when to look again,
+    /// if there are others.
+    pub fn let_go(&self) -> Option<Instant> {
+        self.0.state.replaced.let_go(Instant::now())
     }
 
     /// Calls `wake` after every change of what is shared. It must not block.

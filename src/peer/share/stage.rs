@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use rustix::{
@@ -22,7 +23,9 @@ use super::{
     hash::{Hashed, hash_now},
     index::Record,
     kill,
+    lists::Lists,
     open::{Stamp, is_file},
+    replaced::Kept,
     space,
     state::State,
     writeback::WriteBack,
@@ -220,12 +223,17 @@ impl Staged {
         };
         let stat = |folder: BorrowedFd<'_>, name: &str| statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
         let is_old = |stat: Stat| is_file(&stat) && Stamp::of(&stat) == old.stamp;
-        if !is_old(stat(folder.as_fd(), path.file_name())?) {
+        let Some((file, stamp)) = state.root.file(path)?.filter(|(_, stamp)| *stamp == old.stamp) else {
             return Ok(false);
-        }
+        };
+        let list = Lists::read(&state.private.pieces, &old.content, stamp.size);
         exchange()?;
         // Somebody may have put another there in between.
         if is_old(stat(self.nameless.folder(), &self.nameless.name)?) {
+            let until = Instant::now() + limits::REPLACED_TIME;
+            if let Some(list) = list {
+                state.replaced.keep(Kept { entry: old.entry(), file, stamp, list, until });
+            }
             return Ok(true);
         }
         exchange()?;
@@ -244,7 +252,7 @@ impl Staged {
         // Named, there is nothing left to remove. Compared, what it holds is here already, or is not wanted.
         self.nameless.stays = match went {
             Ok(Published::New) => true,
-            // Replaced, what was there before has its name now, until nobody reads it any more.
+            // What was there before has its name now, and is kept open for those who are fetching it.
             Ok(Published::Same | Published::Over) => false,
             Err(_) => self.nameless.stays,
         };

@@ -26,6 +26,7 @@ use super::{
     open::{Root, Stamp},
     private::Private,
     queue::Queue,
+    replaced::Replaced,
     saved::{Line, Saved},
 };
 use crate::{
@@ -55,6 +56,7 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// Paths about to be published, with their stamps: what the watcher sees of them is no news.
     publishing: Mutex<Vec<(SharePath, Stamp)>>,
+    pub(super) replaced: Replaced,
     wakes: RwLock<Vec<Wake>>,
     /// To be told that another folder has taken the place of the one that is open.
     on_replaced: OnceLock<Wake>,
@@ -104,6 +106,7 @@ impl State {
             lists,
             queue: Queue::default(),
             publishing: Mutex::default(),
+            replaced: Replaced::default(),
             wakes: RwLock::default(),
             on_replaced: OnceLock::new(),
             warned: Mutex::default(),
