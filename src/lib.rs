@@ -24,6 +24,7 @@
 //! | `peer::throttle` | makes threads wait, so that all together keep a rate |
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |
+//! | `peer::mirror` | follows publishers: what of theirs is fetched, replaced and let go |
 //! | `peer::asks` | what a person asks of a peer, done once for all who only parse and tell |
 //! | `peer::console` | the commands |
 //! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |

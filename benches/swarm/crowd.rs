@@ -104,7 +104,7 @@ impl Leecher {
 /// Makes a crowd, lets it fetch so many bytes, and takes it all away again.
 pub(crate) fn run(place: &Place, system: &mut dyn System, leechers: usize, length: u64, event: Event) -> Outcome {
     let hosts = Hosts::new(place, leechers, event.wires());
-    let original = hosts.folder(SEED).join(FILE);
+    let original = system.original(&hosts);
     random_file(&original, length);
     let cpu = cpu_of_children();
     let (tracker, seed) = system.start(&hosts);
@@ -186,6 +186,7 @@ impl Crowd<'_> {
         let give_up = PATIENCE + self.copy().mul_f64(GIVE_UP);
         let mut counted = Duration::ZERO;
         let mut watched = Duration::ZERO;
+        self.system.publish(self.hosts, &self.seed);
         self.started = Instant::now();
         while self.leechers.iter().any(|leecher| leecher.is_waiting() || leecher.is_fetching()) {
             let now = self.started.elapsed();

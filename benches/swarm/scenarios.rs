@@ -6,7 +6,7 @@ use super::{
     crowd::{self, Event, Outcome},
     place::{self, Place},
     report::{Report, median},
-    systems::{Aria2, Enjambre, System, is_installed},
+    systems::{Aria2, Enjambre, Followers, System, is_installed},
 };
 
 const MIB: f64 = (1 << 20) as f64;
@@ -25,6 +25,8 @@ pub(crate) struct Scenario {
     leechers: usize,
     mebibytes: u64,
     event: Event,
+    /// The leechers follow the seed, and the clock starts when that was sent the file.
+    follow: bool,
     /// The last one's time; with arrivals the slowest one's, from its own start.
     at_most: f64,
     /// Runs whose median counts.
@@ -34,10 +36,10 @@ pub(crate) struct Scenario {
 }
 
 const fn crowd(name: &'static str, leechers: usize, at_most: f64) -> Scenario {
-    Scenario { name, leechers, mebibytes: 64, event: Event::Nothing, at_most, runs: 1, beside: 0 }
+    Scenario { name, leechers, mebibytes: 64, event: Event::Nothing, follow: false, at_most, runs: 1, beside: 0 }
 }
 
-const ALL: [Scenario; 10] = [
+const ALL: [Scenario; 11] = [
     Scenario { runs: 3, beside: 1, ..crowd("flash-4", 4, 1.08) },
     Scenario { runs: 3, beside: 3, ..crowd("flash-16", 16, 1.10) },
     Scenario { runs: 3, beside: 1, ..crowd("flash-32", 32, 1.13) },
@@ -48,6 +50,8 @@ const ALL: [Scenario; 10] = [
     Scenario { event: Event::Loss(10_000), ..crowd("loss-16", 16, 1.15) },
     Scenario { event: Event::Arrivals(Duration::from_millis(500)), ..crowd("stagger-16", 16, 1.20) },
     Scenario { event: Event::Zones(3), ..crowd("zones-24", 24, 1.25) },
+    // As a crowd that asks, and 1.5 s, which is 0.11 of a copy.
+    Scenario { follow: true, ..crowd("mirror-31", 31, 1.24) },
 ];
 
 /// All scenarios, or those of these names, or whose names begin so.
@@ -73,7 +77,10 @@ impl Scenario {
         let aria2 = self.beside > 0 && self.has_aria2(place, report);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for number in 0..self.runs {
-            ours.push(self.run(place, &mut Enjambre::default()));
+            ours.push(match self.follow {
+                true => self.run(place, &mut Followers::default()),
+                false => self.run(place, &mut Enjambre::default()),
+            });
             if place::is_stopped() {
                 return;
             }

@@ -22,6 +22,10 @@ pub(crate) const FILE: &str = "payload.bin";
 
 /// A way to bring a file from one host to many.
 pub(crate) trait System {
+    /// Where the file is before anybody has it.
+    fn original(&self, hosts: &Hosts<'_>) -> PathBuf {
+        hosts.folder(SEED).join(FILE)
+    }
     /// Starts the tracker and the seed, and returns when the file can be had.
     fn start(&mut self, hosts: &Hosts<'_>) -> (Process, Process);
     /// Starts what runs on a leecher before it wants the file.
@@ -30,6 +34,8 @@ pub(crate) trait System {
     fn settle(&self, leechers: &mut [Option<Process>]);
     /// Lets a leecher fetch the file.
     fn get(&self, hosts: &Hosts<'_>, leecher: usize, process: &mut Option<Process>);
+    /// Lets the seed have the file, where it has not; the clock starts when this returns.
+    fn publish(&self, _: &Hosts<'_>, _: &Process) {}
     /// What is there as soon as a leecher has the file.
     fn sign(&self, hosts: &Hosts<'_>, leecher: usize) -> PathBuf;
 }
@@ -41,7 +47,7 @@ pub(crate) struct Enjambre {
 }
 
 impl Enjambre {
-    fn peer(&self, hosts: &Hosts<'_>, host: usize) -> Process {
+    fn peer(&self, hosts: &Hosts<'_>, host: usize, more: &[&str]) -> Process {
         // On loopback all hosts share the ports.
         let port = if hosts.have_cables() { "5000" } else { "0" };
         let mut command = peer_command([&hosts::name(host), port]);
@@ -54,24 +60,30 @@ impl Enjambre {
             let limit = format!("{}K", RATE / 1024);
             command.args(["--upload-limit", &limit, "--download-limit", &limit]);
         }
+        command.args(more);
         Process::spawn(&hosts::name(host), hosts.on(host, &command))
+    }
+
+    fn tracker(&mut self, hosts: &Hosts<'_>) -> Process {
+        let port = if hosts.have_cables() { 50051 } else { 0 };
+        let listen = format!("{}:{port}", hosts.address(TRACKER));
+        let tracker = tracker_by(hosts.on(TRACKER, &tracker_command(["--listen", &listen])));
+        self.tracker = Some(tracker.address);
+        tracker
     }
 }
 
 impl System for Enjambre {
     fn start(&mut self, hosts: &Hosts<'_>) -> (Process, Process) {
-        let port = if hosts.have_cables() { 50051 } else { 0 };
-        let listen = format!("{}:{port}", hosts.address(TRACKER));
-        let tracker = tracker_by(hosts.on(TRACKER, &tracker_command(["--listen", &listen])));
-        self.tracker = Some(tracker.address);
-        let mut seed = self.peer(hosts, SEED);
+        let tracker = self.tracker(hosts);
+        let mut seed = self.peer(hosts, SEED, &[]);
         seed.joined();
         wait_for(PATIENCE, "the seed's file is found", || seed.search(FILE).len() == 1);
         (tracker, seed)
     }
 
     fn join(&self, hosts: &Hosts<'_>, leecher: usize) -> Option<Process> {
-        Some(self.peer(hosts, leecher))
+        Some(self.peer(hosts, leecher, &[]))
     }
 
     fn settle(&self, leechers: &mut [Option<Process>]) {
@@ -84,6 +96,43 @@ impl System for Enjambre {
 
     fn sign(&self, hosts: &Hosts<'_>, leecher: usize) -> PathBuf {
         hosts.folder(leecher).join(FILE)
+    }
+}
+
+/// The same, where all others follow the seed, and it is sent the file when they do.
+#[derive(Default)]
+pub(crate) struct Followers(Enjambre);
+
+impl System for Followers {
+    fn original(&self, hosts: &Hosts<'_>) -> PathBuf {
+        hosts.common().join(FILE)
+    }
+
+    fn start(&mut self, hosts: &Hosts<'_>) -> (Process, Process) {
+        let tracker = self.0.tracker(hosts);
+        let mut seed = self.0.peer(hosts, SEED, &[]);
+        seed.joined();
+        seed.address = seed.serving();
+        (tracker, seed)
+    }
+
+    fn join(&self, hosts: &Hosts<'_>, leecher: usize) -> Option<Process> {
+        Some(self.0.peer(hosts, leecher, &["--mirror", FILE, "--from", &hosts::name(SEED)]))
+    }
+
+    fn settle(&self, leechers: &mut [Option<Process>]) {
+        self.0.settle(leechers);
+    }
+
+    fn publish(&self, hosts: &Hosts<'_>, seed: &Process) {
+        let bytes = fs::read(self.original(hosts)).expect("it was written just now");
+        assert_eq!(put(seed.address, FILE, &bytes).status, 201);
+    }
+
+    fn get(&self, _: &Hosts<'_>, _: usize, _: &mut Option<Process>) {}
+
+    fn sign(&self, hosts: &Hosts<'_>, leecher: usize) -> PathBuf {
+        self.0.sign(hosts, leecher)
     }
 }
 
