@@ -36,7 +36,7 @@
 //!
 //! 1. A file appears under its final name only whole and verified.
 //! 2. Nothing that arrives from a socket makes a process write outside its share, follow a symlink,
-//!    replace a file that exists, or stop; nobody makes a peer dial where no peer can be.
+//!    replace a file that exists (but for one that it mirrored itself), or stop; nobody makes a peer dial where no peer can be.
 //! 3. A peer killed at any instant leaves no wrong file under a final name; after a restart a download
 //!    goes on with every piece that was on disk, each verified again.
 //! 4. While the tracker is dead, peers serve each other; within a lease of its return searches are
