@@ -7,7 +7,7 @@ use std::{
 
 use enjambre::proto::{
     AnnounceReply, AnnounceRequest, Found, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply,
-    LocateRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
+    LocateRequest, PeersReply, PeersRequest, Place, RenewReply, RenewRequest, SearchReply, SearchRequest, Source,
     tracker_server::{Tracker, TrackerServer},
 };
 use tonic::{Request, Response, Status, transport::Server};
@@ -61,6 +61,10 @@ impl Tracker for LyingTracker {
     async fn search(&self, _: Request<SearchRequest>) -> Result<Response<SearchReply>, Status> {
         let (found, places) = (self.found.clone(), self.places.clone());
         Ok(Response::new(SearchReply { found, places, ..SearchReply::default() }))
+    }
+
+    async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        Ok(Response::new(PeersReply::default()))
     }
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
