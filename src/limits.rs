@@ -436,6 +436,11 @@ pub const SHARE_DEPTH: usize = 64;
 pub const KEEP_FREE_BYTES: u64 = 64 << 20;
 /// A small disk is not taken up by what is kept free of it.
 pub const KEEP_FREE_PERCENT: u64 = 1;
+/// What is asked of the tracker at once by those who ask this peer under `/api/`: they are not to take what this peer
+/// itself may ask ([`ADDRESS_REQUESTS`]).
+pub const API_CALLS: usize = 8;
+/// The body of a `POST /api/get`: the longest path twice, with all of it escaped.
+pub const API_BODY_BYTES: u64 = 16 << 10;
 /// Entries in one page of `GET /files`.
 pub const LIST_PAGE: usize = 1000;
 
@@ -489,6 +494,8 @@ pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
 
 /// Downloads that are wanted at once: a page of them is not longer than that.
 pub const JOBS: usize = 1000;
+/// Downloads that have ended and are still told of: as many as a page shows.
+pub const JOBS_ENDED: usize = 50;
 /// Of these, so many run at once, and share the connections; the others wait their turn.
 pub const JOBS_RUNNING: usize = 3;
 /// How long one that nobody could deliver waits before it is tried again; twice as long each time.

@@ -170,20 +170,11 @@ fn is_label(text: &str) -> bool {
     text.len() <= LABEL_BYTES && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// Text with what HTML takes for markup escaped, good in element content and in quoted attributes.
-pub fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+/// A value in the query of a target (WHATWG URL, `application/x-www-form-urlencoded`); none where it is not UTF-8.
+#[cfg(feature = "peer")]
+pub fn from_query(encoded: &str) -> Option<String> {
+    let encoded = encoded.replace('+', " ");
+    percent_encoding::percent_decode_str(&encoded).decode_utf8().ok().map(Into::into)
 }
 
 /// Why a name is refused; a sentence for the person who sent it.
@@ -276,8 +267,13 @@ mod tests {
         assert!("a b".parse::<Zone>().is_err());
     }
 
+    #[cfg(feature = "peer")]
     #[test]
-    fn html_has_no_way_out() {
-        assert_eq!(escape_html("<a href=\"x\" id='y'>&"), "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;");
+    fn a_value_of_a_query_is_what_was_typed() {
+        for (encoded, value) in
+            [("", Some("")), ("a+b%20c%2B", Some("a b c+")), ("%C3%A9*%3F", Some("é*?")), ("%ff", None)]
+        {
+            assert_eq!(from_query(encoded).as_deref(), value, "{encoded}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use enjambre::{
     codec::Plain,
     limits,
     proto::{
-        AnnounceRequest, Download, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchReply,
+        AnnounceRequest, Download, File, JoinRequest, LeaveRequest, LocateRequest, Mirror, RenewRequest, SearchReply,
         SearchRequest, tracker_client::TrackerClient,
     },
 };
@@ -131,6 +131,7 @@ async fn sound_messages_that_were_damaged_are_answered_or_refused_as_bad_input()
             removed: vec!["c".into()],
             downloading: vec![Download { content: vec![2; 32], size: u64::MAX >> 2 }],
             stopped: vec![vec![3; 32]],
+            mirror: Some(Mirror { wanted: 2, here: 1 }),
         }
         .encode_to_vec(),
         RenewRequest { token: token.clone() }.encode_to_vec(),

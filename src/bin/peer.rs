@@ -255,11 +255,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     let port = listener.local_addr().map_err(system)?.port();
     share.start().map_err(system)?;
     // Serving does not wait for the tracker, so the link comes after it.
-    let known = Arc::new(OnceLock::<Link>::new());
-    let joined = known.clone();
-    let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
+    let asks = Arc::new(OnceLock::new());
     let downloads = Downloads::default();
-    let status = Status { peer: peer.to_string(), is_joined };
+    let status = Status { asks: asks.clone() };
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -291,18 +289,18 @@ fn run(options: Options) -> Result<u8, Failure> {
         on_refused: Box::new(move |error| refused.with(Err(Failure(1, error)))),
     };
     let link = Link::start(link).map_err(system)?;
-    let _ = known.set(link.clone());
 
     console::report_hashing(share.clone()).map_err(system)?;
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);
     let finder = Arc::new(link.clone());
     let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
     let jobs = Jobs::new(getter);
+    let asked = asks.get_or_init(|| Asks { share, link: link.clone(), jobs: jobs.clone() }).clone();
     let joining = link.clone();
     jobs.resume(move || joining.wait_joined()).map_err(system)?;
-    let mirror = options.mirror.map(|wishes| Mirror::start(wishes, share.clone(), &link, jobs.clone())).transpose();
-    let mirror = mirror.map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
-    let console = Console::new(Asks { share, link: link.clone(), jobs: jobs.clone() });
+    let mirror = options.mirror.map(|wishes| Mirror::start(wishes, asked.share.clone(), &link, jobs.clone()));
+    let mirror = mirror.transpose().map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
+    let console = Console::new(asked);
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {

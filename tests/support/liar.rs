@@ -80,12 +80,12 @@ impl Tracker for LyingTracker {
         Ok(Response::new(SearchReply { found, places, ..SearchReply::default() }))
     }
 
-    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
-        Ok(Response::new(LocateReply { paths: self.paths.clone(), sources: self.sources.clone() }))
-    }
-
     async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
         Ok(Response::new(PeersReply::default()))
+    }
+
+    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
+        Ok(Response::new(LocateReply { paths: self.paths.clone(), sources: self.sources.clone() }))
     }
 
     type WatchStream = Telling;

@@ -2,8 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::Got;
-use crate::peer::{link::Found, swarm::jobs::Listed};
+use super::{Got, Standing};
+use crate::peer::{
+    link::{Found, Member},
+    share::Hashing,
+    swarm::jobs::{Ended, Listed},
+};
 
 /// A row of a search: `path`, `content`, `size`, `sources` (how many), `peers` (the first of them).
 pub fn found(found: &Found) -> Value {
@@ -33,5 +37,54 @@ pub fn listed(listed: &Listed) -> Value {
         "here": listed.here,
         "rate": listed.rate,
         "state": listed.standing.to_string(),
+    })
+}
+
+/// A download that has ended: as [`listed`], with `state` `done` or `failed`, and with `error` (a sentence, or null).
+pub fn ended(ended: &Ended) -> Value {
+    let (size, error) = match &ended.outcome {
+        Ok(report) => (Some(report.size), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    json!({
+        "number": ended.number,
+        "content": ended.content.to_string(),
+        "path": ended.path.as_str(),
+        "size": size,
+        "here": size.unwrap_or(0),
+        "rate": 0,
+        "state": if error.is_none() { "done" } else { "failed" },
+        "error": error,
+    })
+}
+
+/// A peer of the swarm: `peer`, `address`, `zone`, `files`, `bytes`, `downloads` (how many), `mirror` (null, or how many
+/// files it follows: `wanted`, and of these `here`).
+pub fn member(member: &Member) -> Value {
+    let mirror = member.mirror.map(|mirror| json!({ "wanted": mirror.wanted, "here": mirror.here }));
+    json!({
+        "peer": member.place.peer.as_str(),
+        "address": member.place.address.to_string(),
+        "zone": member.place.zone.as_str(),
+        "files": member.files,
+        "bytes": member.bytes,
+        "downloads": member.downloads,
+        "mirror": mirror,
+    })
+}
+
+/// How a peer stands: `peer`, `zone`, `joined`, `trackers`, `files`, `bytes`, `hashing` (null, or what is still to be
+/// hashed: `files`, `bytes`), `version`.
+pub fn standing(standing: &Standing) -> Value {
+    let hashing = standing.hashing.map(|Hashing { files, bytes }| json!({ "files": files, "bytes": bytes }));
+    json!({
+        "peer": standing.peer.as_str(),
+        "zone": standing.zone.as_str(),
+        "joined": standing.is_joined,
+        "trackers": standing.trackers,
+        "files": standing.files,
+        "bytes": standing.bytes,
+        "hashing": hashing,
+        "version": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{AskError, Asks, Face, Got, How, resolve::one_content};
+use super::{AskError, Asks, Begun, Face, Got, How, resolve::one_content};
 use crate::{
     content::ContentId,
     limits,
@@ -44,6 +44,35 @@ impl Asks {
             }
         }
         tally
+    }
+
+    /// Begins to bring here all files that a pattern matches, of which `first` is the first page; tells of each how it
+    /// went. Ends early when there are as many downloads as may be.
+    ///
+    /// # Errors
+    /// When the tracker does not name the rest.
+    pub fn begin_matches(
+        &self,
+        pattern: &str,
+        first: Page,
+        mut tell: impl FnMut(SharePath, Result<(ContentId, Begun), AskError>),
+    ) -> Result<(), AskError> {
+        let mut matches = Matches::new(first);
+        loop {
+            for (path, rows) in matches.take().0 {
+                let content = one_content(path.as_str(), &rows);
+                let begun = content.and_then(|content| Ok((content, self.begin(&content, &path)?)));
+                let is_full = matches!(&begun, Err(AskError::Get(_, error)) if matches!(**error, GetError::TooMany));
+                tell(path, begun);
+                if is_full {
+                    return Ok(());
+                }
+            }
+            if !matches.more {
+                return Ok(());
+            }
+            matches.advance(|after| self.link.page(pattern, Some(after)))?;
+        }
     }
 
     fn get_page(&self, paths: Vec<(SharePath, Vec<Found>)>, places: &[Place], tally: &mut Tally, face: &mut dyn Face) {

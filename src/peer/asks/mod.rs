@@ -6,6 +6,7 @@ pub mod json;
 mod error;
 mod many;
 mod resolve;
+mod standing;
 
 use std::{
     sync::Arc,
@@ -15,13 +16,14 @@ use std::{
 pub use error::AskError;
 pub use many::Tally;
 pub use resolve::Wanted;
+pub use standing::Standing;
 
 use crate::{
     content::ContentId,
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link, LinkError, Source},
+        link::{Found, Link, LinkError, Roll, Source},
         share::{Entry, Lookup, Share},
         swarm::{
             Finder, Report,
@@ -94,10 +96,26 @@ impl Asks {
     /// # Errors
     /// When the text is blank, or no tracker can be asked.
     pub fn search(&self, text: &str) -> Result<(Vec<Found>, bool), AskError> {
-        if text.trim().is_empty() {
-            return Err(AskError::Bad("search needs a text: search notes".into()));
-        }
+        check_text(text)?;
         Ok(self.link.search(text, false)?)
+    }
+
+    /// Some of these files, those behind a reply whose cursor is given, or the first; and the cursor for what comes
+    /// behind them, empty at the end. There can be no file in it and more behind it.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search), or when the cursor is none.
+    pub fn search_from(&self, text: &str, cursor: Vec<u8>) -> Result<(Vec<Found>, Vec<u8>), AskError> {
+        check_text(text)?;
+        Ok(self.link.search_from(text, cursor)?)
+    }
+
+    /// Peers of the swarm behind a reply whose cursor is given, or the first of them.
+    ///
+    /// # Errors
+    /// When no tracker can be asked, or the cursor is none.
+    pub fn peers(&self, cursor: &str) -> Result<Roll, AskError> {
+        Ok(self.link.peers(cursor)?)
     }
 
     /// What a path, a content id or a pattern names; `has_target` says that it is to go to another path.
@@ -126,11 +144,10 @@ impl Asks {
         }
     }
 
-    /// Has what a path or a content id names brought to a path, `target` where one is given, and waits for nothing but
-    /// the tracker.
+    /// Has a content brought to a path, and does not wait for it.
     ///
     /// # Errors
-    /// When it cannot be begun.
+    /// When something is in the way, or it cannot be begun.
     pub fn begin(&self, id: &ContentId, path: &SharePath) -> Result<Begun, AskError> {
         match self.share.look_up_hashed(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => Ok(Begun::Here(size)),
@@ -201,6 +218,14 @@ impl Asks {
                 Err(AskError::Several(format!("several downloads of {what}: cancel one by its {kind}{others}")))
             }
         }
+    }
+}
+
+fn check_text(text: &str) -> Result<(), AskError> {
+    match text.len() {
+        _ if text.trim().is_empty() => Err(AskError::Bad("search needs a text: search notes".into())),
+        0..=limits::PATH_BYTES => Ok(()),
+        _ => Err(AskError::Bad(format!("search takes a text of at most {} bytes", limits::PATH_BYTES))),
     }
 }
 

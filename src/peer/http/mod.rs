@@ -6,21 +6,17 @@ use std::{
     net::TcpListener,
     os::{fd::AsRawFd, unix::net::UnixListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
-use super::{
-    link::Host,
-    share::{Entry, Share},
-    swarm::partial::Downloads,
-    throttle::Throttle,
-};
+use super::{asks::Asks, link::Host, share::Share, swarm::partial::Downloads, throttle::Throttle};
 use crate::{secret::Secret, tls::Tls};
 use door::{Desk, Door};
 use routes::{Asking, Routes};
 
 mod answer;
+mod api;
 mod content;
 mod door;
 #[cfg(any(test, fuzzing))]
@@ -35,10 +31,8 @@ const SOCKET_PATH_BYTES: usize = 107;
 
 /// What a peer tells of itself over HTTP, beside its share.
 pub struct Status {
-    /// Its id.
-    pub peer: String,
-    /// Whether the tracker knows it.
-    pub is_joined: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What it can be asked for, once its parts are together: it serves before.
+    pub asks: Arc<OnceLock<Asks>>,
 }
 
 /// Who may ask a peer, and for what.

@@ -30,9 +30,9 @@ use crate::{
     },
 };
 
-/// The content security policy of a listing: nothing is fetched, sent or run, and no page of another site shows it
-/// in a frame. The last three do not follow from the first.
-const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The content security policy of what is told as JSON: nothing is fetched, sent or run, and no page of another site
+/// shows it in a frame. The last three do not follow from the first.
+pub(super) const NOTHING_RUNS: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the routes answer from.
 pub(super) struct Routes {
@@ -41,10 +41,12 @@ pub(super) struct Routes {
     pub(super) fresh: Arc<Mutex<Fresh>>,
     /// What times are told from.
     pub(super) began: Instant,
-    status: Status,
+    pub(super) status: Status,
     desk: Arc<Desk>,
     /// One for each upload under way.
     uploads: Arc<()>,
+    /// One for each call under `/api/` that may take a while.
+    pub(super) calls: Arc<()>,
 }
 
 /// Starts tiny_http on the socket, and a thread that answers.
@@ -68,7 +70,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let named = |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(name);
         self.headers.iter().find(named).map(|(_, value)| *value)
     }
@@ -83,7 +85,8 @@ pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
     pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
-        Self { share, downloads, fresh: Arc::default(), began: Instant::now(), status, desk, uploads: Arc::new(()) }
+        let (fresh, began, uploads, calls) = (Arc::default(), Instant::now(), Arc::new(()), Arc::new(()));
+        Self { share, downloads, fresh, began, status, desk, uploads, calls }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -138,14 +141,19 @@ impl Routes {
         if let Some(rest) = path.strip_prefix("/content/") {
             return if is_read { self.content(asking, rest, query) } else { not_allowed(method, "GET, HEAD") };
         }
+        if let Some(rest) = path.strip_prefix("/api/") {
+            return self.api(asking, rest, query);
+        }
         if path == "/upload" {
             return if method == "POST" { self.upload(asking) } else { not_allowed(method, "POST") };
         }
         let answer = match path {
-            "/" => self.page(),
+            "/" => page::answer(),
             "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
-            "/readyz" if (self.status.is_joined)() => Answer::of(200, "text/plain", "joined\n"),
+            "/readyz" if self.status.asks.get().is_some_and(|asks| asks.link.is_joined()) => {
+                Answer::of(200, "text/plain", "joined\n")
+            }
             "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
             _ => {
                 let detail = format!("There is nothing here; / shows what there is.{}", way_to_send(method));
@@ -153,14 +161,6 @@ impl Routes {
             }
         };
         if is_read { plain(answer) } else { not_allowed(method, "GET, HEAD") }
-    }
-
-    fn page(&self) -> Answer {
-        let files = self.share.list(None, limits::LIST_PAGE);
-        let page = page::page(&self.status.peer, &files, self.share.totals().0);
-        Answer::of(200, "text/html; charset=utf-8", page)
-            .with("Content-Security-Policy", format!("{NOTHING_RUNS}; style-src 'unsafe-inline'"))
-            .with("Cache-Control", "no-cache")
     }
 
     /// One page of the share. `next` is there when there may be more, to be asked with `?after=`.

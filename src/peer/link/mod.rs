@@ -188,8 +188,7 @@ impl Link {
         let mut request = SearchRequest { text: text.to_owned(), exact, ..SearchRequest::default() };
         let mut all = Vec::new();
         loop {
-            let (reply, _) = self.ask(&request)?;
-            let SearchPage { found, cursor } = SearchPage::from(reply);
+            let SearchPage { found, cursor } = self.ask(&request)?.0.into();
             all.extend(found);
             let is_over = all.len() > limits::SEARCH_RESULTS;
             all.truncate(limits::SEARCH_RESULTS);
@@ -198,6 +197,17 @@ impl Link {
             }
             request.cursor = cursor;
         }
+    }
+
+    /// What the tracker says in one reply of the files whose path matches `text`, behind the one whose cursor is given;
+    /// and the cursor for what comes behind it, empty at the end.
+    ///
+    /// # Errors
+    /// When no tracker can be asked, or the cursor is none.
+    pub fn search_from(&self, text: &str, cursor: Vec<u8>) -> Result<(Vec<Found>, Vec<u8>), LinkError> {
+        let request = SearchRequest { text: text.to_owned(), cursor, ..SearchRequest::default() };
+        let SearchPage { found, cursor } = self.ask(&request)?.0.into();
+        Ok((found, cursor))
     }
 
     /// Files whose path matches `text`, behind those of `after`, and where to fetch them from; at least one, unless
@@ -286,6 +296,11 @@ impl Link {
         let mut sources = Located::new(reply, is_local).sources;
         sources.retain(|source| source.peer != self.shared.config.peer);
         Ok(sources)
+    }
+
+    /// Where the trackers are.
+    pub fn trackers(&self) -> Vec<String> {
+        self.shared.caller.addresses()
     }
 
     /// Whether the tracker knows this peer, as far as the last call to it told.

@@ -447,6 +447,7 @@ impl Crew {
     /// Takes a run of pieces from a body, one by one: each counts once it has verified.
     fn take(&self, source: SourceId, mut body: Body, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
         let mut taken = 0;
+        let peer = self.lock().sources[source].source.peer.clone();
         for index in run.clone() {
             let Some(piece) = self.pieces.index(index) else { continue };
             let range = self.pieces.range(piece);
@@ -471,7 +472,7 @@ impl Crew {
             }
             taken += range.end - range.start;
             // Whoever is told of it may ask for it at once, so it is in the file by now.
-            self.running.gain(piece);
+            self.running.gain(piece, Some(&peer));
             let mut state = self.lock();
             state.plan.gained(index);
             state.fetched += range.end - range.start;

@@ -73,7 +73,7 @@ impl Getter {
         let held = verified(id, &pieces, &list, &file, watch)?;
         if !held.is_empty() && size > 0 {
             watch.note(&format!("resuming: {} of {} pieces are here", held.len(), pieces.count()));
-            held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece));
+            held.iter().filter_map(|&piece| pieces.index(piece)).for_each(|piece| running.gain(piece, None));
         }
         if size == 0 && held.is_empty() {
             return Ok(Err(InVain::claims(sources, "claims that it is empty")));

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use crate::content::{ContentId, PieceIndex, Pieces};
+use crate::{
+    content::{ContentId, PieceIndex, Pieces},
+    name::PeerId,
+};
 
 /// The downloads of one peer. Clones are handles to the same ones.
 #[derive(Clone, Default)]
@@ -39,11 +42,32 @@ pub struct Download {
 struct Gained {
     /// Verified pieces in the order in which they came.
     order: Vec<PieceIndex>,
-    /// The same as a map from number to presence.
-    held: Vec<bool>,
+    /// The same by number: from whom each came, as [`Origins`] has it.
+    from: Vec<u16>,
+    /// Who sent any of them.
+    sources: Vec<PeerId>,
     /// How many wait for news.
     waiting: usize,
     is_over: bool,
+}
+
+/// Where the pieces of a download came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins {
+    /// Who sent any of them.
+    pub sources: Vec<PeerId>,
+    /// Of each piece: [`MISSING`](Self::MISSING), [`HERE_BEFORE`](Self::HERE_BEFORE), or from there on the place among
+    /// the sources.
+    pub pieces: Vec<u16>,
+}
+
+impl Origins {
+    /// It is not here yet.
+    pub const MISSING: u16 = 0;
+    /// It was here when the download began.
+    pub const HERE_BEFORE: u16 = 1;
+    /// It is of the first source.
+    pub const FIRST: u16 = 2;
 }
 
 /// The download while it runs; when this is dropped, nobody is given its pieces any more.
@@ -83,7 +107,7 @@ impl Downloads {
     /// Begins to give on what is gained of `content`. `file` is read at the pieces' offsets, and
     /// `piece_list` is in binary form.
     pub fn begin(&self, content: ContentId, pieces: Pieces, piece_list: Vec<u8>, file: File) -> Running {
-        let gained = Gained { held: vec![false; pieces.count()], ..Gained::default() };
+        let gained = Gained { from: vec![Origins::MISSING; pieces.count()], ..Gained::default() };
         let download = Download {
             pieces,
             piece_list,
@@ -109,10 +133,11 @@ impl Download {
         self.gained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a piece is verified and in the file.
-    pub fn gain(&self, piece: PieceIndex) {
+    /// Notes that a piece is verified and in the file, and who sent it; nobody, if it was here when this began.
+    pub fn gain(&self, piece: PieceIndex, from: Option<&PeerId>) {
         let mut gained = self.lock();
-        if !std::mem::replace(&mut gained.held[piece.get()], true) {
+        if gained.from[piece.get()] == Origins::MISSING {
+            gained.from[piece.get()] = gained.number(from);
             gained.order.push(piece);
             // Most of the time nobody waits, and to wake nobody is a system call too.
             if gained.waiting > 0 {
@@ -141,7 +166,7 @@ impl Download {
         let gained = self.lock();
         let first = range.start / self.pieces.length();
         let end = range.end.div_ceil(self.pieces.length());
-        (first..end).all(|piece| gained.held.get(piece as usize).is_some_and(|held| *held))
+        (first..end).all(|piece| gained.from.get(piece as usize).is_some_and(|from| *from != Origins::MISSING))
     }
 
     /// The pieces gained after the `n`-th, in the order in which they came, and how many there are
@@ -151,6 +176,12 @@ impl Download {
         let gained = self.lock();
         let known = if n > gained.order.len() { 0 } else { n };
         (gained.order[known..].to_vec(), gained.order.len())
+    }
+
+    /// Where the pieces that are here came from.
+    pub fn origins(&self) -> Origins {
+        let gained = self.lock();
+        Origins { sources: gained.sources.clone(), pieces: gained.from.clone() }
     }
 
     /// Whether somebody has asked what is here, and so downloads it too.
@@ -165,6 +196,18 @@ impl Download {
         gained.waiting += 1;
         let waited = self.news.wait_timeout_while(gained, patience, nothing_new);
         waited.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
+    }
+}
+
+impl Gained {
+    /// What stands for a source. There are never so many that the numbers end: each takes a connection.
+    fn number(&mut self, from: Option<&PeerId>) -> u16 {
+        let Some(peer) = from else { return Origins::HERE_BEFORE };
+        let at = self.sources.iter().position(|source| source == peer).unwrap_or_else(|| {
+            self.sources.push(peer.clone());
+            self.sources.len() - 1
+        });
+        Origins::FIRST.saturating_add(u16::try_from(at).unwrap_or(u16::MAX))
     }
 }
 
@@ -195,9 +238,10 @@ mod tests {
         let downloads = Downloads::default();
         let running = downloads.begin(id, pieces, Vec::new(), File::open("/dev/null").unwrap());
         let index = |n| pieces.index(n).unwrap();
-        running.gain(index(2));
-        running.gain(index(0));
-        running.gain(index(2));
+        let (one, other) = ("p1".parse().unwrap(), "p2".parse().unwrap());
+        running.gain(index(2), Some(&one));
+        running.gain(index(0), None);
+        running.gain(index(2), Some(&other));
         let seen = downloads.find(&id).unwrap();
         assert!(seen.holds(&(0..10)) && seen.holds(&(65_536..98_304)) && seen.holds(&(0..32_768)));
         assert!(!seen.holds(&(0..32_769)) && !seen.holds(&(40_000..40_001)) && !seen.holds(&(98_304..100_000)));
@@ -205,6 +249,8 @@ mod tests {
         assert_eq!(seen.since(1), (vec![index(0)], 2));
         assert_eq!(seen.since(2), (vec![], 2));
         assert_eq!(seen.since(9), (vec![index(2), index(0)], 2));
+        let pieces = vec![Origins::HERE_BEFORE, Origins::MISSING, Origins::FIRST, Origins::MISSING];
+        assert_eq!(seen.origins(), Origins { sources: vec![one], pieces });
         let waiting = std::thread::spawn(move || seen.wait_beyond(2, Duration::from_secs(60)));
         drop(running);
         waiting.join().unwrap();

@@ -9,7 +9,7 @@ mod life;
 mod run;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt, io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -41,6 +41,8 @@ struct State {
     /// In the order in which they were asked for.
     jobs: BTreeMap<u64, Job>,
     next: u64,
+    /// Those that ended lately, at most [`limits::JOBS_ENDED`]; the newest last.
+    ended: VecDeque<Ended>,
     has_keeper: bool,
     is_stopped: bool,
     /// When something on disk may have been unused for too long.
@@ -96,6 +98,19 @@ pub struct Listed {
     pub rate: u64,
     /// How it stands.
     pub standing: Standing,
+}
+
+/// A job that has come to its end, be it good or bad, and was not cancelled.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its number.
+    pub number: u64,
+    /// What was wanted.
+    pub content: ContentId,
+    /// Where it was to go.
+    pub path: SharePath,
+    /// How it went.
+    pub outcome: Outcome,
 }
 
 impl Jobs {
@@ -220,6 +235,11 @@ impl Jobs {
         rows
     }
 
+    /// Those that ended lately, the newest first.
+    pub fn ended_lately(&self) -> Vec<Ended> {
+        self.lock().ended.iter().rev().cloned().collect()
+    }
+
     /// Ends a job, and removes its record and what has come of it. False when it has ended otherwise
     /// meanwhile.
     pub fn cancel(&self, number: u64) -> bool {
@@ -259,6 +279,14 @@ impl State {
         number
     }
 
+    /// Takes note of how a job went, for those who ask later.
+    fn note_end(&mut self, number: u64) {
+        let Some(Job { content, path, outcome: Some(outcome), .. }) = self.jobs.get(&number) else { return };
+        self.ended.push_back(Ended { number, content: *content, path: path.clone(), outcome: outcome.clone() });
+        let many = self.ended.len().saturating_sub(limits::JOBS_ENDED);
+        self.ended.drain(..many);
+    }
+
     /// The job that brings a content to a path.
     fn find(&self, id: &ContentId, path: &SharePath) -> Option<u64> {
         let is_live = |job: &Job| job.phase != Phase::Ended && !job.is_cancelled;
@@ -273,6 +301,11 @@ impl State {
 }
 
 impl Handle {
+    /// The job's number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Waits until the job has ended, or a try of it has failed that goes on by itself afterwards. `progress`
     /// is told of bytes that are here, and of how many.
     pub fn wait(self, mut progress: impl FnMut(u64, u64)) -> Outcome {

@@ -102,6 +102,7 @@ impl Jobs {
             }
         }
         if state.jobs.get(&number).is_some_and(|job| job.phase == Phase::Ended) {
+            state.note_end(number);
             self.ended(&mut state, number);
         }
         self.0.changed.notify_all();
