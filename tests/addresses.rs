@@ -39,7 +39,8 @@ fn liar(addresses: Vec<String>) -> SocketAddr {
     let sources = source_ids.iter().zip(&addresses).enumerate().map(source).collect();
     let sources_count = source_ids.len() as u32;
     let found = vec![Found { path: "x.bin".into(), content, size, sources: sources_count, source_ids }];
-    LyingTracker { found, places, sources, paths: vec!["x.bin".into()] }.start("10.77.0.1".parse().unwrap())
+    LyingTracker { found, places, sources, paths: vec!["x.bin".into()], ..LyingTracker::default() }
+        .start("10.77.0.1".parse().unwrap())
 }
 
 #[test]

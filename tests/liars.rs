@@ -43,6 +43,7 @@ fn lie(paths: &[&str], content: &[u8], size: u64, at: SocketAddr) -> LyingTracke
         places: vec![Place { peer_id: peer_id.clone(), address: address.clone(), zone: String::new() }],
         sources: vec![Source { peer_id, address, zone: String::new(), size, partial: false }],
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        ..LyingTracker::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A fleet that follows: what a publisher announces comes to those who mirror it, and nothing else gives way.
 #![cfg(all(feature = "tracker", feature = "peer"))]
+// clippy.toml allows this in tests, and takes the helpers of this file for something else.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
