@@ -360,10 +360,7 @@ impl Calls {
             }
             wanted.patterns.push(Pattern::whole(text));
         }
-        let (mut registry, now) = self.registry();
-        registry.renew(now, token)?;
-        let watcher = registry.holder_id(token).ok_or(Refusal::UnknownToken)?.clone();
-        Ok((watcher, wanted))
+        Ok((self.registry().0.who(token)?, wanted))
     }
 
     /// Who watches what.

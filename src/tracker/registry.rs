@@ -258,6 +258,14 @@ impl Registry {
         Ok(())
     }
 
+    /// Whose current token this is.
+    ///
+    /// # Errors
+    /// When it is no live peer's.
+    pub fn who(&self, token: Token<'_>) -> Result<PeerId, Refusal> {
+        self.holder(token).map(|peer| self.peers[peer].id.clone())
+    }
+
     /// Forgets a peer at once; says which.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{
-    Request, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     client::Grpc,
     codegen::{
         Service,
@@ -330,8 +330,11 @@ impl Caller {
     pub(super) async fn watch(&self, call: &Encoded) -> Result<Streaming<Bytes>, Refusal> {
         let begin = async {
             let (mut client, request) = self.request(self.channel(self.using()).0, call).await?;
-            let replies = client.server_streaming(request, PathAndQuery::from_static(call.path), Plain).await?;
-            Ok(replies.into_inner())
+            let replies = client.server_streaming(request, PathAndQuery::from_static(call.path), Plain).await;
+            replies.map(Response::into_inner).map_err(|status| match status.code() {
+                Code::Unimplemented => Refusal::Never("it is older than this peer: update it".into()),
+                _ => status.into(),
+            })
         };
         timeout(limits::RPC_TIME, begin).await.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())))
     }

@@ -281,7 +281,6 @@ impl<'a> Pair<'a> {
         let faults = self.model.watch_faults(&request);
         let reply = self.calls.watch(&request);
         if let Some((watcher, wanted)) = self.outcome(reply, &faults) {
-            self.model.holder(&request.token).reported_by.clear();
             let watching = Watching::begin(Arc::clone(&self.calls), watcher, wanted);
             self.watch = Some(Watch { request, watching, told: BTreeMap::new() });
         }
