@@ -435,7 +435,8 @@ pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 /// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
-/// A piece list may take so many times as long as a source may send nothing: it is 256 KiB at most.
+/// A piece list may take so many times as long as a source may send nothing, as far as it comes at [`SOURCE_MIN_BYTES`]:
+/// it is 256 KiB at most. After the first of these times another source is asked beside.
 pub const PIECE_LIST_PATIENCE: u32 = 4;
 /// So long for each other that stands before it, one waits for them to have the piece list before it asks
 /// the seed.

@@ -311,7 +311,8 @@ impl Crew {
                 Err(Failure::Source(error)) => {
                     let what = error.to_string();
                     let known = &mut state.sources[source];
-                    known.is_hopeless |= matches!(error, FetchError::Slow) && !known.was_of_use;
+                    let has_hung = matches!(error, FetchError::Slow) && !known.was_of_use;
+                    known.is_hopeless |= has_hung;
                     let Known { source: Source { peer, address, .. }, failure, .. } = known;
                     let note = format!("{peer} ({address}) {what}: leaving it alone for a while");
                     if failure.replace(what.clone()).is_none() {
@@ -319,7 +320,9 @@ impl Crew {
                     }
                     // Waiting for nothing costs more than being refused.
                     let weight = if matches!(error, FetchError::Slow) { limits::SOURCE_FAILURES / 2 } else { 1 };
-                    if state.plan.failed(source, weight, self.began.elapsed()) {
+                    let is_enough = state.plan.failed(source, weight, self.began.elapsed());
+                    // Another connection to it may still bring something.
+                    if is_enough || has_hung && !state.plan.is_busy(source) {
                         self.let_go(&mut state, source, what);
                     }
                 }

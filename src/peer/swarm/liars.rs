@@ -42,6 +42,10 @@ enum Manner {
     ListTooShort,
     ListRedirects,
     ListHangs,
+    /// Its list comes byte by byte.
+    ListDrips,
+    /// Its list begins late, and does not go on.
+    ListLate,
     /// Honest, and takes its time.
     Unhurried,
     /// Its have-map has half a number more.
@@ -76,12 +80,14 @@ enum Manner {
     Hangs,
     HangsMidway,
     Drips,
+    /// Slow at first, and behind the third piece it drips.
+    DripsAtThree,
     HangsUp,
     /// Nothing listens.
     Dead,
 }
 
-const LIARS: [Manner; 23] = {
+const LIARS: [Manner; 25] = {
     use Manner::*;
     [
         WrongByte,
@@ -90,6 +96,7 @@ const LIARS: [Manner; 23] = {
         ListTooShort,
         ListRedirects,
         ListHangs,
+        ListDrips,
         SaysLess,
         SaysMore,
         OtherRange,
@@ -105,6 +112,7 @@ const LIARS: [Manner; 23] = {
         Hangs,
         HangsMidway,
         Drips,
+        DripsAtThree,
         HangsUp,
         Dead,
     ]
@@ -162,6 +170,7 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
             head.push(line.trim().to_lowercase());
         }
         if head[0].contains("/pieces") {
+            asked.lock().unwrap().push("list".into());
             let mut list = list.to_vec();
             let mut status = "200 OK";
             match manner {
@@ -170,10 +179,20 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
                 Manner::ListTooShort => list.truncate(32),
                 Manner::ListRedirects => status = "302 Found\r\nLocation: http://127.0.0.1:1/",
                 Manner::ListHangs => thread::sleep(Duration::from_secs(60)),
+                Manner::ListLate => thread::sleep(Duration::from_millis(1500)),
                 _ => {}
             }
             write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
-            out.write_all(&list).ok()?;
+            let (portion, pause) = match manner {
+                Manner::ListDrips => (1, 5),
+                Manner::ListLate => (1, 60_000),
+                Manner::Unhurried => (8 << 10, 50),
+                _ => (list.len().max(1), 0),
+            };
+            for portion in list.chunks(portion) {
+                out.write_all(portion).ok()?;
+                thread::sleep(Duration::from_millis(pause));
+            }
             continue;
         }
         if head[0].contains("/fresh") {
@@ -250,7 +269,12 @@ fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked:
                 out.write_all(&body[..half]).ok()?;
                 thread::sleep(Duration::from_secs(60));
             }
-            Manner::Drips => {
+            Manner::DripsAtThree if last < 3 * PIECE => {
+                out.write_all(&body[..half]).ok()?;
+                thread::sleep(Duration::from_millis(20));
+                out.write_all(&body[half..]).ok()?;
+            }
+            Manner::Drips | Manner::DripsAtThree => {
                 for byte in &body {
                     out.write_all(&[*byte]).ok()?;
                     thread::sleep(Duration::from_millis(5));
@@ -389,9 +413,11 @@ fn a_liar_is_named_and_another_source_brings_the_content() {
                 // An answer longer than it said is cut where it should have ended, and true so far; and
                 // who merely takes long may not have been noticed before all was here.
                 // A lie costs a piece, and a connection that has lied is the last: two are asked over at once.
-                assert!(manner != Manner::WrongByte || liar.asked.lock().unwrap().len() <= 2, "{manner:?}");
+                let asked = liar.asked.lock().unwrap().iter().filter(|what| *what != "list").count();
+                assert!(manner != Manner::WrongByte || asked <= 2, "{manner:?}");
                 assert_eq!(report.fetched, SIZE as u64, "{manner:?}");
-                let is_slow = matches!(manner, Manner::Hangs | Manner::HangsMidway | Manner::Drips);
+                let is_slow =
+                    matches!(manner, Manner::Hangs | Manner::HangsMidway | Manner::Drips | Manner::DripsAtThree);
                 if manner != Manner::Overflows {
                     assert!(report.sources.contains(&"honest".parse().unwrap()), "{manner:?}");
                     let is_named = notes.iter().any(|note| note.starts_with(&format!("liar ({}) ", liar.address)));
@@ -420,18 +446,50 @@ fn with_nobody_but_liars_there_is_an_error_that_names_them_and_no_file() {
                 assert!(!error.contains(char::is_control), "{manner:?}: {error}");
                 assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
                 assert!(!home.folder.join("a").exists(), "{manner:?}");
-                // Though there are rounds, who lied or hung is in the first one only: it is asked over two connections at
-                // once, and who hangs once more, after a rest.
+                // Though there are rounds, who lied or hung is in the first one only, for a list and over two connections
+                // at once.
                 let asked = liar.asked.lock().unwrap().len();
                 let most = match manner {
-                    Manner::WrongByte => 2,
-                    Manner::Hangs | Manner::HangsMidway | Manner::Drips => 4,
+                    Manner::ListHangs | Manner::ListDrips => 1,
+                    Manner::WrongByte | Manner::Hangs | Manner::HangsMidway | Manner::Drips => 3,
                     _ => usize::MAX,
                 };
                 assert!(asked <= most, "{manner:?}: asked {asked} times");
             });
         }
     });
+}
+
+#[test]
+fn a_list_that_takes_long_is_asked_of_another_beside() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let (late, honest) = (Peer::start(Manner::ListLate, &content), Peer::start(Manner::Honest, &content));
+    let patience = Duration::from_secs(2);
+    let fetcher = Fetcher::new(patience, limits::SOURCE_CONNECTIONS, None, None, None);
+    let home = Home::new();
+    let began = Instant::now();
+    let sources = [source("late", &late, SIZE), source("honest", &honest, SIZE)];
+    let (result, notes) = get_by(&fetcher, &Downloads::default(), &home, &id, "a", &sources);
+    result.unwrap();
+    // Its head comes in time, and so one more patience would be spent on its body.
+    assert!(began.elapsed() >= patience && began.elapsed() < patience + Duration::from_millis(1500), "{notes:?}");
+    assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
+}
+
+#[test]
+fn a_long_list_over_a_slow_link_comes() {
+    let id = ContentId::of(b"whatever");
+    let list = vec![7; 128 << 10];
+    let slow = Peer::with_list(Manner::Unhurried, b"", list.clone());
+    let fetcher = Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None, None, None);
+    let began = Instant::now();
+    assert!(fetcher.piece_list(slow.address, &id, list.len(), None).unwrap() == list);
+    assert!(began.elapsed() > 2 * PATIENCE);
+    let drip = Peer::with_list(Manner::ListDrips, b"", list.clone());
+    let began = Instant::now();
+    assert!(fetcher.piece_list(drip.address, &id, list.len(), None).is_err());
+    assert!(began.elapsed() < 4 * PATIENCE);
 }
 
 #[test]
@@ -487,7 +545,8 @@ fn a_download_goes_on_with_the_pieces_that_verify_again() {
     let (result, notes) = get(&home, &id, "a", &[source("honest", &honest, SIZE)]);
     let report = result.unwrap();
     assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
-    let asked = honest.asked.lock().unwrap().clone();
+    let mut asked = honest.asked.lock().unwrap().clone();
+    asked.retain(|what| what != "list");
     // The spoilt one, and those behind the third.
     let firsts: Vec<usize> = asked.iter().map(|range| range.split_once('-').unwrap().0.parse().unwrap()).collect();
     assert!(firsts.iter().all(|first| *first == PIECE || *first >= 3 * PIECE), "{asked:?}");
