@@ -479,7 +479,8 @@ pub const JOBS_RUNNING: usize = 3;
 /// How long one that nobody could deliver waits before it is tried again; twice as long each time.
 pub const JOB_PAUSE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
 /// How often it is looked whether a full disk has room; after a try that was in vain all the same, as
-/// where a quota is used up, twice as long each time.
+/// where a quota is used up, twice as long each time. So it is asked anew, too, whether there is need of so much room, where
+/// that is only claimed.
 pub const FULL_DISK_PAUSE: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(300);
 /// Bytes that have to be free then, where less is missing or nobody knows yet how much. With less it would be
 /// full again at once.
