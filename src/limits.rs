@@ -401,7 +401,8 @@ pub const RATE_OF_CONNECTION: u64 = 16 << 10;
 
 /// One upload, all its files together.
 pub const UPLOAD_BYTES: u64 = 1 << 40;
-/// Uploads at once; each holds a buffer and a piece list in the making.
+/// Uploads at once; each holds a buffer and a piece list in the making. Beyond them, the longest of the address that has
+/// most gives way to another address.
 pub const UPLOADS: usize = 16;
 /// The boundary of a multipart form, as RFC 2046 has it.
 pub const BOUNDARY_BYTES: usize = 70;

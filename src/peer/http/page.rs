@@ -10,7 +10,7 @@ use crate::name::{SharePath, escape_html};
 const ROWS_BYTES: usize = 1 << 20;
 
 /// The first files of a share as a page; `total` is how many there are.
-pub(super) fn page(peer: &str, files: &[(SharePath, Entry)], total: usize) -> String {
+pub(super) fn page(peer: &str, scheme: &str, files: &[(SharePath, Entry)], total: usize) -> String {
     let mut rows = String::new();
     let mut shown = 0;
     for (path, Entry { content, size }) in files {
@@ -32,7 +32,7 @@ pub(super) fn page(peer: &str, files: &[(SharePath, Entry)], total: usize) -> St
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{peer}</title>\n\
          <style>body{{font:1em sans-serif;margin:2em;max-width:70em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}\
          td:nth-child(2){{text-align:right}}code{{font-size:.8em}}</style>\n\
-         <h1>{peer}</h1>\n<p>{total} {files}. To send one: <code>curl -T notes.txt http://HOST:PORT/files/</code></p>\n\
+         <h1>{peer}</h1>\n<p>{total} {files}. To send one: <code>curl -T notes.txt {scheme}://HOST:PORT/files/</code></p>\n\
          <table>\n<tr><th>File<th>Bytes<th>Content id\n{rows}</table>\n{more}</html>\n"
     )
 }
@@ -48,7 +48,7 @@ mod tests {
         let part = "\"".repeat(limits::PATH_PART_BYTES);
         let path = |number| format!("{part}/{part}/{part}/{number:0>255}").parse().unwrap();
         let files: Vec<_> = (0..limits::LIST_PAGE).map(|number| (path(number), entry.clone())).collect();
-        let page = page("p", &files, files.len());
+        let page = page("p", "http", &files, files.len());
         assert!(page.len() < limits::SMALL_ANSWER_BYTES, "{}", page.len());
         let shown = page.matches("<code>").count() - 1;
         assert!(shown > 100 && page.contains(&format!("And {} more", limits::LIST_PAGE - shown)), "{shown}");
