@@ -398,16 +398,18 @@ pub(super) struct Pace {
     patience: Duration,
     waited: Duration,
     bytes: u64,
+    /// Since the last byte came.
+    silent: Duration,
 }
 
 impl Pace {
     pub(super) fn new(patience: Duration) -> Self {
-        Self { patience, waited: Duration::ZERO, bytes: 0 }
+        Self { patience, waited: Duration::ZERO, bytes: 0, silent: Duration::ZERO }
     }
 
     /// How long a read may wait now, in tenths of the patience: to tell the system for every read costs more.
     fn rest(&self) -> Duration {
-        let tenths = self.waited.as_micros() * 10 / self.patience.as_micros().max(1);
+        let tenths = self.waited.max(self.silent).as_micros() * 10 / self.patience.as_micros().max(1);
         self.patience * 10_u32.saturating_sub(tenths as u32) / 10
     }
 
@@ -418,11 +420,15 @@ impl Pace {
     pub(super) fn step(&mut self, bytes: u64, waited: Duration) -> Result<(), FetchError> {
         self.waited += waited;
         self.bytes += bytes;
+        self.silent = if bytes > 0 { Duration::ZERO } else { self.silent + waited };
+        if self.silent >= self.patience {
+            return Err(FetchError::Slow);
+        }
         if self.waited >= self.patience {
             if self.bytes < limits::SOURCE_MIN_BYTES {
                 return Err(FetchError::Slow);
             }
-            *self = Self::new(self.patience);
+            *self = Self { silent: self.silent, ..Self::new(self.patience) };
         }
         Ok(())
     }
@@ -442,5 +448,9 @@ mod tests {
         assert!(drip.step(1, second).is_err());
         let mut slow = Pace::new(patience);
         assert!((0..60).all(|_| slow.step(limits::SOURCE_MIN_BYTES.div_ceil(10), second).is_ok()));
+        // Much that has come before makes a silence no longer.
+        assert!(slow.step(1 << 20, 4 * second).is_ok() && slow.step(0, 6 * second).is_ok());
+        assert_eq!(slow.rest(), 4 * second);
+        assert!(slow.step(0, 4 * second).is_err());
     }
 }
