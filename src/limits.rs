@@ -417,7 +417,8 @@ pub const RATE_OF_CONNECTION: u64 = 16 << 10;
 
 /// One upload, all its files together.
 pub const UPLOAD_BYTES: u64 = 1 << 40;
-/// Uploads at once; each holds a buffer and a piece list in the making.
+/// Uploads at once; each holds a buffer and a piece list in the making. Beyond them, the longest of the address that has
+/// most gives way to another address.
 pub const UPLOADS: usize = 16;
 /// The boundary of a multipart form, as RFC 2046 has it.
 pub const BOUNDARY_BYTES: usize = 70;
@@ -456,7 +457,8 @@ pub const SOURCE_CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const SOURCE_STALL_TIME: Duration = Duration::from_secs(10);
 /// Bytes a source has to bring in every [`SOURCE_STALL_TIME`], so that a drip does not hold a download.
 pub const SOURCE_MIN_BYTES: u64 = 16 << 10;
-/// A piece list may take so many times as long as a source may send nothing: it is 256 KiB at most.
+/// A piece list may take so many times as long as a source may send nothing, as far as it comes at [`SOURCE_MIN_BYTES`]:
+/// it is 256 KiB at most. After the first of these times another source is asked beside.
 pub const PIECE_LIST_PATIENCE: u32 = 4;
 /// So long for each other that stands before it, one waits for them to have the piece list before it asks
 /// the seed.
@@ -501,7 +503,8 @@ pub const JOBS_RUNNING: usize = 3;
 /// How long one that nobody could deliver waits before it is tried again; twice as long each time.
 pub const JOB_PAUSE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
 /// How often it is looked whether a full disk has room; after a try that was in vain all the same, as
-/// where a quota is used up, twice as long each time.
+/// where a quota is used up, twice as long each time. So it is asked anew, too, whether there is need of so much room, where
+/// that is only claimed.
 pub const FULL_DISK_PAUSE: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_secs(300);
 /// Bytes that have to be free then, where less is missing or nobody knows yet how much. With less it would be
 /// full again at once.

@@ -8,13 +8,19 @@ mod support;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    io::{BufRead, BufReader, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::{MetadataExt, symlink},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
-use enjambre::proto::{Found, Place, Source};
+use blake3::{Hasher, hazmat::HasherExt};
+use enjambre::proto::{AnnounceRequest, File, Found, JoinRequest, Place, Source};
 use support::*;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -175,5 +181,95 @@ fn sizes_that_a_tracker_makes_up_give_nothing_a_name_and_take_no_room() {
     let mut getter = peer("getter", folder.path(), tracker, &[]);
     getter.joined();
     assert!(getter.get("x.bin").is_ok());
+    assert!(folder.read("x.bin").unwrap() == bytes);
+}
+
+/// The bytes of a leaf of BLAKE3: a list of their values folds as well as one of pieces.
+const LEAF: usize = 1 << 10;
+
+/// A source that hands out, as the piece list of `content`, the values of its leaves, and zeros for pieces.
+fn source_of_leaves(content: &[u8]) -> (SocketAddr, Arc<AtomicU64>) {
+    let leaf = |(number, leaf): (usize, &[u8])| {
+        Hasher::new().set_input_offset((number * LEAF) as u64).update(leaf).finalize_non_root()
+    };
+    let list: Arc<Vec<u8>> = Arc::new(content.chunks(LEAF).enumerate().flat_map(leaf).collect());
+    let sent = Arc::<AtomicU64>::default();
+    let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let counted = Arc::clone(&sent);
+    // Ends with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (list, sent) = (Arc::clone(&list), Arc::clone(&counted));
+            thread::spawn(move || answer_with_zeros(stream, &list, &sent));
+        }
+    });
+    (address, sent)
+}
+
+fn answer_with_zeros(mut to: TcpStream, list: &[u8], sent: &AtomicU64) -> Option<()> {
+    let mut lines = BufReader::new(to.try_clone().ok()?).lines();
+    loop {
+        let head: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        if head.first()?.contains("/pieces") {
+            write!(to, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
+            to.write_all(list).ok()?;
+            continue;
+        }
+        let range = head.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let length = last + 1 - first;
+        let lines = format!("Content-Range: bytes {range}/{CLAIMED}\r\nContent-Length: {length}");
+        write!(to, "HTTP/1.1 206 Partial Content\r\n{lines}\r\n\r\n").ok()?;
+        to.write_all(&vec![0; length as usize]).ok()?;
+        sent.fetch_add(length, Ordering::Relaxed);
+    }
+}
+
+/// What is claimed of a content of 4,097 leaves: so many pieces of 1 MiB.
+const CLAIMED: u64 = 4097 << 20;
+
+#[test]
+fn a_false_size_that_the_list_bears_out_has_nothing_written() {
+    let bytes = noise(4, 4097 * LEAF);
+    let id = blake3::hash(&bytes);
+    let (source, sent) = source_of_leaves(&bytes);
+    let folder = Folder::new();
+    let tracker = lie(&["x.bin"], id.as_bytes(), CLAIMED, source).start(LOOPBACK);
+    let mut victim = peer("victim", folder.path(), tracker, &["--keep-free", "0"]);
+    victim.joined();
+    let answer = victim.ask(&format!("get {id} x.bin"));
+    let error = answer.error().unwrap_or_else(|| panic!("{answer:?}"));
+    assert!(error.contains("sent wrong bytes"), "{error}");
+    assert!(sent.load(Ordering::Relaxed) >= 1 << 20, "no piece came");
+    let (names, room) = found_in(folder.path());
+    assert_eq!(names, Vec::<String>::new());
+    assert!(room < 1 << 20, "{room} bytes are taken");
+}
+
+#[test]
+fn a_claim_for_which_there_is_no_room_does_not_keep_the_true_size_out() {
+    let bytes = noise(5, 8192 * LEAF);
+    let id = blake3::hash(&bytes);
+    let (source, _) = source_of_leaves(&bytes);
+    let tracker = tracker(&[]);
+    block_on(async {
+        let mut liar = client(tracker.address);
+        let (identity, port) = (vec![7; 32], source.port().into());
+        let join = JoinRequest { peer_id: "liar".into(), identity, port, ..JoinRequest::default() };
+        let token = liar.join(join).await.unwrap().into_inner().token;
+        let file = File { path: "x.bin".into(), content: id.as_bytes().to_vec(), size: 8192 << 32 };
+        liar.announce(AnnounceRequest { token, added: vec![file], ..AnnounceRequest::default() }).await.unwrap();
+    });
+    let folder = Folder::new();
+    let mut victim = peer("victim", folder.path(), tracker.address, &[]);
+    victim.joined();
+    victim.send(&format!("get {id} x.bin"));
+    victim.wait_for_line(0, "it waits", |line| line.text.contains("x.bin paused: ").then_some(()));
+    let honest_folder = Folder::new();
+    honest_folder.write("x.bin", &bytes);
+    let _honest = peer("honest", honest_folder.path(), tracker.address, &[]);
+    wait_for(PATIENCE, "the file is there", || folder.join("x.bin").exists());
     assert!(folder.read("x.bin").unwrap() == bytes);
 }

@@ -283,6 +283,12 @@ fn a_port_says_whether_it_speaks_tls() {
     let answer = get(secured.address, "/healthz");
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("speaks TLS: ask it by https://"), "{}", answer.text());
+    // So do its hints.
+    for request in [&["/"][..], &["-X", "PUT", "/"], &["-X", "POST", "/nowhere"]] {
+        let (path, rest) = request.split_last().unwrap();
+        let told = curl(&certificates, &[rest, &[&format!("https://{}{path}", secured.address)]].concat());
+        assert!(told.out.contains("https://HOST:PORT/") && !told.out.contains("http://"), "{told:?}");
+    }
     let other = Folder::new();
     let plain = peer("plain", other.path(), NO_TRACKER, &[]);
     let began = Instant::now();
@@ -435,6 +441,29 @@ fn who_does_not_come_to_terms_keeps_nobody_out_and_takes_little_memory() {
     });
     assert!(began.elapsed() > limits::HEAD_TIME / 2, "not before its time");
     assert!(curl(&certificates, &[&url]).err.contains("200"));
+}
+
+#[test]
+fn who_comes_when_all_connections_are_in_use_is_told_that_this_end_cancels() {
+    let certificates = Certificates::new(&[HERE]);
+    let folder = Folder::new();
+    folder.write("big.bin", noise(1, 16 << 20));
+    let peer = secured_peer(&certificates, "p", folder.path(), NO_TRACKER, &[]);
+    let url = format!("https://{}/files/big.bin", peer.address);
+    wait_for(PATIENCE, "it is shared", || curl(&certificates, &["-r", "0-0", &url]).err.contains("206"));
+    // Each takes the head of an answer, and no more.
+    let served = (0..limits::CONNECTIONS_PER_ADDRESS).map(|_| {
+        let mut client = client(&certificates, peer.address);
+        write!(client, "GET /files/big.bin HTTP/1.1\r\nHost: {HERE}\r\n\r\n").unwrap();
+        client.read_exact(&mut [0; 15]).unwrap();
+        client
+    });
+    let served: Vec<_> = served.collect();
+    let mut late = Connection::open(peer.address);
+    // `user_canceled` and `close_notify`, RFC 8446 section 6.1.
+    assert_eq!(late.rest().unwrap(), [21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0]);
+    drop(served);
+    wait_for(PATIENCE, "others are served again", || curl(&certificates, &["-r", "0-0", &url]).err.contains("206"));
 }
 
 #[test]

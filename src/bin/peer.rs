@@ -20,7 +20,7 @@ use enjambre::{
     peer::{
         asks::Asks,
         console::{self, Console},
-        http::{Access, Http, Status},
+        http::{Access, Http, Status, scheme},
         link::{Host, Link, LinkConfig, Trackers},
         mirror::{Bounds, Mirror, Wishes},
         share::Share,
@@ -260,7 +260,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     let status = Status { asks: asks.clone() };
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = scheme(tls.as_ref());
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
     say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
     if secret.is_none() && !bind.is_loopback() {

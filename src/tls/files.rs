@@ -70,6 +70,8 @@ impl Files {
     /// # Errors
     /// A sentence that names the file.
     pub(super) fn read(&self, role: Role) -> Result<Configs, String> {
+        #[cfg(not(feature = "tls"))]
+        check_processor()?;
         let Self { cert, key, ca } = self;
         let provider = Arc::new(provider());
         let of_flag = |flag: &str, path: &str, error: String| format!("{flag} {path}: {error}");
@@ -180,6 +182,33 @@ fn provider() -> CryptoProvider {
     let mut provider = rustls_graviola::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     provider
+}
+
+/// Whether graviola can compute here: it has no other code than for these (its README), and would end the process.
+///
+/// # Errors
+/// A sentence that says what is missing.
+#[cfg(not(feature = "tls"))]
+fn check_processor() -> Result<(), String> {
+    macro_rules! features {
+        ($detect:ident $($name:tt)*) => { [$(($name, std::arch::$detect!($name))),*] };
+    }
+    #[cfg(target_arch = "x86_64")]
+    let features = features!(is_x86_feature_detected "aes" "ssse3" "avx" "avx2" "adx" "bmi1" "bmi2" "pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let features = features!(is_aarch64_feature_detected "aes" "sha2" "pmull" "neon");
+    let missing: Vec<_> = features.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "this build has no TLS for a processor without {}: take one with the feature `tls` in place of `pure-tls`, or \
+         leave {}, {} and {} out",
+        missing.join(", "),
+        CERT.name,
+        KEY.name,
+        CA.name
+    ))
 }
 
 /// The certificates in a file, one at least.

@@ -62,6 +62,35 @@ fn running_out_of_descriptors_does_not_end_the_accept_loop() {
 }
 
 #[test]
+fn uploads_that_drip_at_one_address_keep_no_upload_of_another_out() {
+    let mut victim = Victim::new();
+    let drip = |number: usize| {
+        let mut upload = victim.connect_from(1).unwrap();
+        upload
+            .send(format!("PUT /files/u{number} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx"))
+            .unwrap();
+        upload
+    };
+    let mut drips: Vec<_> = (0..enjambre::limits::UPLOADS).map(drip).collect();
+    let under_way = || std::fs::read_dir(victim.folder.join(".enjambre/tmp")).unwrap().count();
+    wait_for(PATIENCE, "all have begun", || under_way() == drips.len());
+    // Its own further ones are turned away, and those of another take a place each.
+    let mut more = drip(99);
+    assert_eq!(more.answer().unwrap().status, 503);
+    for number in 0..20 {
+        assert_eq!(put(victim.peer.address, &format!("f{number}"), b"whole").status, 201);
+    }
+    let began = Instant::now();
+    let mut left = 0;
+    for upload in &mut drips {
+        left += usize::from(!upload.is_closed_within(Duration::from_millis(20)));
+    }
+    assert_eq!(left, enjambre::limits::UPLOADS - 1, "one gave way");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    victim.still_serves();
+}
+
+#[test]
 fn a_form_of_many_files_takes_no_descriptor_for_each() {
     let mut victim = Victim::with_descriptors(60);
     let parts: String = (0..200)

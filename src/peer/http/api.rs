@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{
     answer::Answer,
     door::Leave,
-    routes::{Asking, NOTHING_RUNS, Outcome, Routes, not_allowed, plain},
+    routes::{Asking, NOTHING_RUNS, Outcome, Routes, plain},
 };
 use crate::{
     content::ContentId,
@@ -47,14 +47,14 @@ impl Routes {
                 Err(answer) => plain(answer),
             },
             ("get", _) if asking.method == "POST" => self.get(asking, asks),
-            ("status" | "downloads" | "search" | "swarm", _) => not_allowed(asking.method, "GET, HEAD"),
-            ("get", _) => not_allowed(asking.method, "POST"),
+            ("status" | "downloads" | "search" | "swarm", _) => self.not_allowed(asking.method, "GET, HEAD"),
+            ("get", _) => self.not_allowed(asking.method, "POST"),
             (_, Some(which)) if is_read => plain(download(&asks, which)),
             (_, Some(which)) if asking.method == "DELETE" => {
                 let which = which.to_owned();
                 self.call(move |_| cancel(&asks, &which))
             }
-            (_, Some(_)) => not_allowed(asking.method, "GET, HEAD, DELETE"),
+            (_, Some(_)) => self.not_allowed(asking.method, "GET, HEAD, DELETE"),
             _ => plain(Answer::problem(404, "There is nothing here; README.md lists what is under /api/.")),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use super::{
     answer::Answer,
     door::{Leave, Promised},
-    routes::{Asking, Outcome, Routes, not_allowed, plain, send},
+    routes::{Asking, Outcome, Routes, plain, send},
 };
 use crate::{
     content::{ContentId, Pieces},
@@ -43,7 +43,7 @@ impl Routes {
             Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
             Some("fresh") if asking.is_get() => self.fresh_pieces(&id, query),
-            Some("fresh") => not_allowed(asking.method, "GET"),
+            Some("fresh") => self.not_allowed(asking.method, "GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
     }

@@ -47,6 +47,11 @@ pub struct Access {
     pub names: Vec<Host>,
 }
 
+/// Of the URLs that lead to a peer, with TLS or without.
+pub fn scheme(tls: Option<&Tls>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
+}
+
 /// A peer's HTTP side, serving.
 pub struct Http {
     door: Arc<Door>,
@@ -80,7 +85,7 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
-        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
+        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk), scheme(access.tls.as_ref())));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
         let door = Door::open(listener, access, socket.clone(), desk, direct, limit)?;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::net::UnixListener,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
     thread,
     time::Instant,
 };
@@ -43,10 +43,10 @@ pub(super) struct Routes {
     pub(super) began: Instant,
     pub(super) status: Status,
     desk: Arc<Desk>,
-    /// One for each upload under way.
-    uploads: Arc<()>,
     /// One for each call under `/api/` that may take a while.
     pub(super) calls: Arc<()>,
+    /// Of the URLs that lead here.
+    scheme: &'static str,
 }
 
 /// Starts tiny_http on the socket, and a thread that answers.
@@ -84,9 +84,15 @@ impl Asking<'_> {
 pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
-    pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
-        let (fresh, began, uploads, calls) = (Arc::default(), Instant::now(), Arc::new(()), Arc::new(()));
-        Self { share, downloads, fresh, began, status, desk, uploads, calls }
+    pub(super) fn new(
+        share: Share,
+        downloads: Downloads,
+        status: Status,
+        desk: Arc<Desk>,
+        scheme: &'static str,
+    ) -> Self {
+        let (fresh, began, calls) = (Arc::default(), Instant::now(), Arc::new(()));
+        Self { share, downloads, fresh, began, status, desk, calls, scheme }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -135,17 +141,17 @@ impl Routes {
             return match method {
                 "GET" | "HEAD" => self.file(asking, name),
                 "PUT" => self.put(asking, name),
-                _ => not_allowed(method, "GET, HEAD, PUT"),
+                _ => self.not_allowed(method, "GET, HEAD, PUT"),
             };
         }
         if let Some(rest) = path.strip_prefix("/content/") {
-            return if is_read { self.content(asking, rest, query) } else { not_allowed(method, "GET, HEAD") };
+            return if is_read { self.content(asking, rest, query) } else { self.not_allowed(method, "GET, HEAD") };
         }
         if let Some(rest) = path.strip_prefix("/api/") {
             return self.api(asking, rest, query);
         }
         if path == "/upload" {
-            return if method == "POST" { self.upload(asking) } else { not_allowed(method, "POST") };
+            return if method == "POST" { self.upload(asking) } else { self.not_allowed(method, "POST") };
         }
         let answer = match path {
             "/" => page::answer(),
@@ -156,11 +162,11 @@ impl Routes {
             }
             "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
             _ => {
-                let detail = format!("There is nothing here; / shows what there is.{}", way_to_send(method));
+                let detail = format!("There is nothing here; / shows what there is.{}", self.way_to_send(method));
                 return plain(Answer::problem(404, &detail));
             }
         };
-        if is_read { plain(answer) } else { not_allowed(method, "GET, HEAD") }
+        if is_read { plain(answer) } else { self.not_allowed(method, "GET, HEAD") }
     }
 
     /// One page of the share. `next` is there when there may be more, to be asked with `?after=`.
@@ -259,36 +265,29 @@ impl Routes {
         if let Err(error) = self.share.need(asking.about.length.unwrap_or(0)) {
             return plain(upload::failure(&error));
         }
-        if Arc::weak_count(&self.uploads) >= limits::UPLOADS {
-            return plain(Answer::problem(503, "Too many uploads at once; try again soon.").with("Retry-After", "5"));
-        }
         let share = self.share.clone();
-        let under_way: Weak<()> = Arc::downgrade(&self.uploads);
-        let work = move |body: &mut (dyn io::Read + Send)| {
-            let answer = upload(&share, body);
-            drop(under_way);
-            answer
-        };
+        let work = move |body: &mut (dyn io::Read + Send)| upload(&share, body);
         (Answer::empty(200), Some(Leave::Work(Box::new(work))))
+    }
+
+    pub(super) fn not_allowed(&self, method: &str, allowed: &str) -> Outcome {
+        let detail = format!("The methods here are {allowed}.{}", self.way_to_send(method));
+        plain(Answer::problem(405, &detail).with("Allow", allowed))
+    }
+
+    /// For who has sent a file to a wrong place, where the right one is: a slash or a path is soon forgotten.
+    fn way_to_send(&self, method: &str) -> String {
+        let scheme = self.scheme;
+        match method {
+            "PUT" => format!(" A file is sent by `curl -T notes.txt {scheme}://HOST:PORT/files/`."),
+            "POST" => format!(" A form is sent by `curl -F file=@notes.txt {scheme}://HOST:PORT/upload`."),
+            _ => String::new(),
+        }
     }
 }
 
 pub(super) fn plain(answer: Answer) -> Outcome {
     (answer, None)
-}
-
-pub(super) fn not_allowed(method: &str, allowed: &str) -> Outcome {
-    let detail = format!("The methods here are {allowed}.{}", way_to_send(method));
-    plain(Answer::problem(405, &detail).with("Allow", allowed))
-}
-
-/// For who has sent a file to a wrong place, where the right one is: a slash or a path is soon forgotten.
-fn way_to_send(method: &str) -> &'static str {
-    match method {
-        "PUT" => " A file is sent by `curl -T notes.txt http://HOST:PORT/files/`.",
-        "POST" => " A form is sent by `curl -F file=@notes.txt http://HOST:PORT/upload`.",
-        _ => "",
-    }
 }
 
 /// Answers with a file, whole or in part, as the request's conditions have it.

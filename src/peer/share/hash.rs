@@ -10,7 +10,7 @@ use rustix::{
     io::{Errno, Result, read, retry_on_intr},
 };
 
-use super::{index::Record, open::Stamp, queue::Queue, state::State};
+use super::{index::Record, kill, open::Stamp, queue::Queue, state::State};
 use crate::{
     content::{PieceHasher, PieceList},
     name::SharePath,
@@ -43,7 +43,10 @@ pub(super) fn run(state: &State) {
         let is_done = match hash(state, &path, &mut block, &Some(&state.queue)) {
             Ok(Hashed::Whole(record, list)) if !state.queue.is_spoiled() => {
                 state.count_hashed(record.stamp.size);
-                state.record(&[(&path, record, &list)]) == [true]
+                kill::point("found-hashed");
+                let is_known = state.record(&[(&path, record, &list)]) == [true];
+                kill::point("found-recorded");
+                is_known
             }
             Ok(Hashed::Whole(..) | Hashed::Changed) => false,
             Ok(Hashed::Stopped) => true,

@@ -1,4 +1,4 @@
-//! Points on the way of files into the share, at which `tests/kills.rs` has a peer killed. What is built for use has
+//! Points on the way of files into the share, at which `tests/kills/` has a peer killed. What is built for use has
 //! none of it.
 
 /// Kills this process if it is meant to die here: the file that `TEST_KILL_AT` names says at which point, and

@@ -9,7 +9,7 @@ use super::state::State;
 use crate::size;
 
 /// There is less room than is needed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct NoRoom {
     needed: u64,
     room: u64,

@@ -22,7 +22,7 @@ use crate::{
     limits,
     peer::throttle::Throttle,
     secret::Secret,
-    tls::{Stream, Tls},
+    tls::{Stream, Tls, is_timeout},
 };
 
 /// A connection to a source, opened when it is needed.
@@ -198,10 +198,20 @@ impl Connection {
 
     fn exchange(&mut self, request: &str) -> Result<Head, FetchError> {
         self.buffer.clear();
-        self.stream()?.write_all(request.as_bytes())?;
-        let deadline = Instant::now() + self.patience;
+        let patience = self.patience;
+        let stream = self.stream()?;
+        stream.set_patience(patience);
+        stream.write_all(request.as_bytes())?;
+        let deadline = Instant::now() + patience;
         let mut block = [0; 2048];
         loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Err(FetchError::Slow);
+            }
+            if !self.buffer.is_empty() {
+                self.stream()?.set_patience(rest);
+            }
             match self.stream()?.read(&mut block) {
                 Ok(0) => return Err(FetchError::Broken("it closed the connection".into())),
                 Ok(read) => self.buffer.extend_from_slice(&block[..read]),
@@ -216,9 +226,6 @@ impl Connection {
             }
             if self.buffer.len() > limits::SOURCE_HEAD_BYTES {
                 return Err(FetchError::Broken("the head of its answer is too long".into()));
-            }
-            if Instant::now() >= deadline {
-                return Err(FetchError::Slow);
             }
         }
     }
@@ -292,15 +299,18 @@ impl Body<'_> {
         while filled < block.len() {
             let (room, waited) = self.connection.grant(block.len() - filled);
             held_up += waited;
-            self.doze(room);
             let asked = Instant::now();
-            match self.connection.stream()?.read(&mut block[filled..filled + room]) {
+            self.doze(room);
+            let stream = self.connection.stream()?;
+            stream.set_patience(self.pace.rest());
+            match stream.read(&mut block[filled..filled + room]) {
                 Ok(0) => return Err(self.cut_short(filled)),
                 Ok(read) => {
                     filled += read;
                     self.connection.granted = self.connection.granted.saturating_sub(read);
                     self.pace.step(read as u64, asked.elapsed())?;
                 }
+                Err(error) if is_timeout(&error) => self.pace.step(0, asked.elapsed())?,
                 // Under TLS, an end that the source did not announce.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(self.cut_short(filled)),
                 Err(error) => return Err(error.into()),
@@ -384,25 +394,41 @@ fn count(have: &str) -> Option<usize> {
 }
 
 /// How much a source brings in the time that was spent waiting for it.
-struct Pace {
+pub(super) struct Pace {
     patience: Duration,
     waited: Duration,
     bytes: u64,
+    /// Since the last byte came.
+    silent: Duration,
 }
 
 impl Pace {
-    fn new(patience: Duration) -> Self {
-        Self { patience, waited: Duration::ZERO, bytes: 0 }
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, waited: Duration::ZERO, bytes: 0, silent: Duration::ZERO }
     }
 
-    fn step(&mut self, bytes: u64, waited: Duration) -> Result<(), FetchError> {
+    /// How long a read may wait now, in tenths of the patience: to tell the system for every read costs more.
+    fn rest(&self) -> Duration {
+        let tenths = self.waited.max(self.silent).as_micros() * 10 / self.patience.as_micros().max(1);
+        self.patience * 10_u32.saturating_sub(tenths as u32) / 10
+    }
+
+    /// So many bytes more have come in such a time.
+    ///
+    /// # Errors
+    /// When they are too few.
+    pub(super) fn step(&mut self, bytes: u64, waited: Duration) -> Result<(), FetchError> {
         self.waited += waited;
         self.bytes += bytes;
+        self.silent = if bytes > 0 { Duration::ZERO } else { self.silent + waited };
+        if self.silent >= self.patience {
+            return Err(FetchError::Slow);
+        }
         if self.waited >= self.patience {
             if self.bytes < limits::SOURCE_MIN_BYTES {
                 return Err(FetchError::Slow);
             }
-            *self = Self::new(self.patience);
+            *self = Self { silent: self.silent, ..Self::new(self.patience) };
         }
         Ok(())
     }
@@ -417,8 +443,14 @@ mod tests {
         let patience = Duration::from_secs(10);
         let second = Duration::from_secs(1);
         let mut drip = Pace::new(patience);
-        assert!((0..60).any(|_| drip.step(1, second).is_err()));
+        assert!((0..9).all(|_| drip.step(1, second).is_ok()));
+        assert_eq!(drip.rest(), second, "the last read waits no longer than is left");
+        assert!(drip.step(1, second).is_err());
         let mut slow = Pace::new(patience);
         assert!((0..60).all(|_| slow.step(limits::SOURCE_MIN_BYTES.div_ceil(10), second).is_ok()));
+        // Much that has come before makes a silence no longer.
+        assert!(slow.step(1 << 20, 4 * second).is_ok() && slow.step(0, 6 * second).is_ok());
+        assert_eq!(slow.rest(), 4 * second);
+        assert!(slow.step(0, 4 * second).is_err());
     }
 }

@@ -54,6 +54,8 @@ struct State {
     first: SourceId,
     fetched: u64,
     scouted: u32,
+    /// Some piece has verified, and so the pieces are as long as is claimed.
+    is_proven: bool,
     /// Why the own disk ended it.
     broken: Option<io::Error>,
     is_over: bool,
@@ -132,8 +134,8 @@ impl Crew {
         }
         let sources = Vec::new();
         let (workers, first, fetched, scouted) = (0, 0, 0, 0);
-        let (broken, notes) = (None, Vec::new());
-        let state = State { plan, sources, workers, first, fetched, scouted, broken, is_over: false, notes };
+        let (is_proven, is_over, broken, notes) = (!held.is_empty(), false, None, Vec::new());
+        let state = State { plan, sources, workers, first, fetched, scouted, is_proven, broken, is_over, notes };
         Arc::new(Self {
             id,
             pieces,
@@ -311,7 +313,8 @@ impl Crew {
                 Err(Failure::Source(error)) => {
                     let what = error.to_string();
                     let known = &mut state.sources[source];
-                    known.is_hopeless |= matches!(error, FetchError::Slow) && !known.was_of_use;
+                    let has_hung = matches!(error, FetchError::Slow) && !known.was_of_use;
+                    known.is_hopeless |= has_hung;
                     let Known { source: Source { peer, address, .. }, failure, .. } = known;
                     let note = format!("{peer} ({address}) {what}: leaving it alone for a while");
                     if failure.replace(what.clone()).is_none() {
@@ -319,7 +322,9 @@ impl Crew {
                     }
                     // Waiting for nothing costs more than being refused.
                     let weight = if matches!(error, FetchError::Slow) { limits::SOURCE_FAILURES / 2 } else { 1 };
-                    if state.plan.failed(source, weight, self.began.elapsed()) {
+                    let is_enough = state.plan.failed(source, weight, self.began.elapsed());
+                    // Another connection to it may still bring something.
+                    if is_enough || has_hung && !state.plan.is_busy(source) {
                         self.let_go(&mut state, source, what);
                     }
                 }
@@ -444,7 +449,9 @@ impl Crew {
         range(run.start).start..range(run.end - 1).end
     }
 
-    /// Takes a run of pieces from a body, one by one: each counts once it has verified.
+    /// Takes a run of pieces from a body, one by one: each counts once it has verified. Long ones are written as they
+    /// come, but for the first: until one has verified, their length may be a lie, and so many bytes more than the
+    /// content has. That one is fetched once more: a part in 4,096 of a content above 2 GiB.
     fn take(&self, source: SourceId, mut body: Body, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
         let mut taken = 0;
         let peer = self.lock().sources[source].source.peer.clone();
@@ -453,12 +460,13 @@ impl Crew {
             let range = self.pieces.range(piece);
             let mut verifier = PieceVerifier::new(&self.id, &self.pieces, &self.list, piece);
             let is_buffered = self.pieces.length() <= limits::BUFFERED_BYTES;
+            let is_proven = is_buffered || self.lock().is_proven;
             let mut at = range.start;
             while at < range.end {
                 let room = buffer.len().min((range.end - at) as usize);
                 body.fill(&mut buffer[..room])?;
                 verifier.update(&buffer[..room]);
-                if !is_buffered {
+                if !is_buffered && is_proven {
                     self.write(&buffer[..room], at)?;
                 }
                 at += room as u64;
@@ -471,6 +479,10 @@ impl Crew {
                 self.write(&buffer[..(range.end - range.start) as usize], range.start)?;
             }
             taken += range.end - range.start;
+            if !is_proven {
+                self.lock().is_proven = true;
+                continue;
+            }
             // Whoever is told of it may ask for it at once, so it is in the file by now.
             self.running.gain(piece, Some(&peer));
             let mut state = self.lock();

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError},
+        mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
     time::Instant,
@@ -25,6 +25,9 @@ use crate::{
 
 /// A download that is whole, or why it is not.
 type Fetched = Result<(Arc<Crew>, Partial, u64), InVain>;
+
+/// What came of asking a source for the piece list: that, or what it did, and whether it is hopeless.
+type Listed = (Source, Result<PieceList, (String, bool)>);
 
 /// All that were asked have not brought all of it.
 #[derive(Default)]
@@ -65,7 +68,7 @@ impl Getter {
         let Some(pieces) = Pieces::of(size) else {
             return Ok(Err(InVain::claims(sources, "claims an impossible size")));
         };
-        let Some(list) = self.piece_list(id, &pieces, &sources, &whole, &mut failures, watch) else {
+        let Some(list) = self.piece_list(id, &pieces, &sources, &whole, &mut failures, watch)? else {
             return Ok(Err(InVain { failed: failures, fetched: 0 }));
         };
         sources.retain(|source| !failures.iter().any(|failed| failed.peer == source.peer));
@@ -118,6 +121,7 @@ impl Getter {
     }
 
     /// The piece list, of the first source that has a true one; at last of any of those that hold it `whole`.
+    /// One that takes longer than a source may hang is not waited for alone: the next is asked beside it.
     fn piece_list(
         &self,
         id: &ContentId,
@@ -126,38 +130,72 @@ impl Getter {
         whole: &[Source],
         failures: &mut Vec<Failed>,
         watch: &dyn Watch,
-    ) -> Option<PieceList> {
+    ) -> io::Result<Option<PieceList>> {
         if pieces.count() == 1 {
-            return PieceList::parse(&[], pieces, id).ok();
+            return Ok(PieceList::parse(&[], pieces, id).ok());
         }
         let (partial, given): (Vec<_>, Vec<_>) = sources.iter().partition(|source| source.is_partial);
         let early = self.first_with_list(id, &partial, given.is_empty(), watch);
         let late = partial.iter().copied().filter(|source| early.is_none_or(|early| early.peer != source.peer));
         let others = whole.iter().filter(|source| given.iter().all(|given| given.peer != source.peer));
-        for source in early.into_iter().chain(given.iter().copied()).chain(others).chain(late) {
+        let mut next = early.into_iter().chain(given.iter().copied()).chain(others).chain(late).cloned().peekable();
+        let (tell, told) = mpsc::channel();
+        // Those that are asked; the last one since then.
+        let (mut asking, mut since) = (Vec::<Source>::new(), Instant::now());
+        loop {
             if watch.is_stopped() {
-                return None;
+                return Ok(None);
             }
-            let patience = source.is_partial.then_some(limits::PIECE_LIST_TIME);
-            let list = self.fetcher.piece_list(source.address, id, pieces.count() * 32, patience);
-            let list = list
-                .map_err(|error| {
-                    let is_hopeless = matches!(error, FetchError::Slow | FetchError::OtherRange(_));
-                    (error.to_string(), is_hopeless)
-                })
-                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| (format!("lies: {error}"), true)));
+            let is_late = asking.is_empty() || since.elapsed() >= self.fetcher.patience();
+            match next.next_if(|_| is_late) {
+                Some(source) => {
+                    if let Some(Source { peer, address, .. }) = asking.last() {
+                        watch.note(&format!(
+                            "{peer} ({address}) takes long for the piece list: asking another beside it"
+                        ));
+                    }
+                    self.ask_for_list(source.clone(), id, pieces, tell.clone())?;
+                    asking.push(source);
+                    since = Instant::now();
+                }
+                None if asking.is_empty() => return Ok(None),
+                None => {}
+            }
+            let Ok((source, list)) = told.recv_timeout(limits::PROGRESS_TIME) else { continue };
+            asking.retain(|asked| asked.peer != source.peer);
             match list {
-                Ok(list) => return Some(list),
+                Ok(list) => return Ok(Some(list)),
                 // Whoever only begins has none yet.
                 Err(_) if source.is_partial => {}
                 Err((what, is_hopeless)) => {
                     let Source { peer, address, .. } = source;
                     watch.note(&format!("{peer} ({address}) {what}: trying another"));
-                    failures.push(Failed { peer: peer.clone(), what, is_hopeless });
+                    failures.push(Failed { peer, what, is_hopeless });
                 }
             }
         }
-        None
+    }
+
+    /// Asks a source for the piece list on a thread of its own, which says what came.
+    fn ask_for_list(&self, source: Source, id: &ContentId, pieces: &Pieces, tell: Sender<Listed>) -> io::Result<()> {
+        let (fetcher, id, pieces) = (self.fetcher.clone(), *id, *pieces);
+        let length = pieces.count() * 32;
+        fetcher.wait_for(length);
+        let ask = move || {
+            let patience = source.is_partial.then_some(limits::PIECE_LIST_TIME);
+            let list = fetcher.piece_list(source.address, &id, length, patience);
+            let list = list
+                .map_err(|error| {
+                    let is_hopeless = matches!(error, FetchError::Slow | FetchError::OtherRange(_));
+                    (error.to_string(), is_hopeless)
+                })
+                .and_then(|list| {
+                    PieceList::parse(&list, &pieces, &id).map_err(|error| (format!("lies: {error}"), true))
+                });
+            // Nobody listens when another was first.
+            let _ = tell.send((source, list));
+        };
+        thread::Builder::new().name("list".into()).stack_size(limits::CONNECTION_STACK).spawn(ask).map(drop)
     }
 
     /// Who of those that download it too is the first to have the piece list. None when a seed should be

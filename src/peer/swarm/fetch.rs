@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::SocketAddr,
     num::NonZeroUsize,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ureq::{
@@ -19,7 +19,7 @@ use ureq::{
 
 use super::{
     budget::{Budget, Part},
-    connection::Connection,
+    connection::{Connection, Pace},
 };
 use crate::{
     content::ContentId,
@@ -119,7 +119,6 @@ impl Fetcher {
             .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
             .timeout_recv_response(Some(patience))
             .timeout_per_read(Some(patience))
-            .timeout_recv_body(Some(patience * limits::PIECE_LIST_PATIENCE))
             .timeout_per_write(Some(patience))
             .build();
         let agent = Agent::with_parts(config, Dialer(tls.clone()), DefaultResolver::default());
@@ -136,8 +135,21 @@ impl Fetcher {
         Ok(request.config().timeout_global(Some(patience)).build().call()?.status() == 200)
     }
 
+    /// How long a source may send nothing, or too little.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Waits until the limit lets so many bytes go: before they are asked for, so that the waiting is not taken for
+    /// the source's.
+    pub(super) fn wait_for(&self, bytes: usize) {
+        if let Some(limit) = &self.limit {
+            limit.wait(bytes);
+        }
+    }
+
     /// The piece list of a content in binary form, which must have `length` bytes. With `patience` it is
-    /// given up when it takes that long.
+    /// given up when it takes that long; otherwise when it comes more slowly than [`limits::SOURCE_MIN_BYTES`] says.
     ///
     /// # Errors
     /// When the source does not answer with exactly that.
@@ -150,17 +162,26 @@ impl Fetcher {
     ) -> Result<Vec<u8>, FetchError> {
         let part = self.budget.part();
         let _place = part.place();
-        if let Some(limit) = &self.limit {
-            // Before it is asked for, so that the waiting is not taken for the source's.
-            limit.wait(length);
-        }
         let request = self.authorized(self.agent.get(format!("http://{source}/content/{id}/pieces")));
-        let mut response = request.config().timeout_global(patience).build().call()?;
+        let times = (length as u64 / limits::SOURCE_MIN_BYTES).clamp(1, limits::PIECE_LIST_PATIENCE.into()) as u32;
+        let request = request.config().timeout_global(patience).timeout_recv_body(Some(self.patience * times));
+        let mut response = request.build().call()?;
         if response.status() != 200 {
             return Err(FetchError::Status(response.status().as_u16()));
         }
         // One byte more would show that more is coming.
-        let list = response.body_mut().with_config().limit(length as u64 + 1).read_to_vec()?;
+        let mut body = response.body_mut().with_config().limit(length as u64 + 1).reader();
+        let (mut list, mut block, mut pace) = (Vec::new(), [0; 4096], Pace::new(self.patience));
+        loop {
+            let asked = Instant::now();
+            match body.read(&mut block)? {
+                0 => break,
+                read => {
+                    list.extend_from_slice(&block[..read]);
+                    pace.step(read as u64, asked.elapsed())?;
+                }
+            }
+        }
         if list.len() != length {
             return Err(FetchError::OtherRange(format!("{} bytes for {length}", list.len())));
         }

@@ -126,7 +126,11 @@ impl GetError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Link(_) | Self::NoSource | Self::Sources(_) | Self::Unhashed => true,
-            Self::Disk(error) => self.is_full_disk() || error.kind() == io::ErrorKind::ResourceBusy,
+            // Whoever mends the disk need not come here; a path that cannot be stays so.
+            Self::Disk(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidFilename | io::ErrorKind::NotADirectory | io::ErrorKind::CrossesDevices
+            ),
             Self::Conflict(_) | Self::TooMany | Self::Stopped | Self::Cancelled => false,
         }
     }

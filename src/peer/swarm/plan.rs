@@ -215,6 +215,11 @@ impl Plan {
         self.sources[source].holds.is_none()
     }
 
+    /// Whether something that a source was asked for is on its way.
+    pub fn is_busy(&self, source: SourceId) -> bool {
+        self.sources[source].in_flight > 0
+    }
+
     /// Sources that were not let go.
     pub fn sources(&self) -> usize {
         self.sources.iter().filter(|source| source.holds.is_some()).count()

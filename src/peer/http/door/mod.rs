@@ -219,7 +219,7 @@ impl Door {
                 return;
             }
             let after = match self.guard.check(&head, from, Instant::now()) {
-                Ok(()) => self.exchange(&mut wire, &head),
+                Ok(()) => self.exchange(&mut wire, slot, &head),
                 Err(refusal) => self.refuse(&mut wire, slot, &head, &refusal),
             };
             match after {
@@ -248,7 +248,7 @@ impl Door {
         Ok(if is_kept { After::Kept } else { After::Lingering })
     }
 
-    fn exchange(&self, wire: &mut Wire, head: &Head) -> io::Result<After> {
+    fn exchange(&self, wire: &mut Wire, slot: &Slot, head: &Head) -> io::Result<After> {
         let length = match head.framing {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
@@ -268,7 +268,11 @@ impl Door {
             (Ok(answer), Some(Leave::File(file, range))) => {
                 (Reply::File(answer, range.end - range.start), Some((file, range)))
             }
-            (Ok(_), Some(Leave::Work(work))) => (Reply::Own(work(&mut body)), None),
+            (Ok(_), Some(Leave::Work(work))) => {
+                let busy =
+                    || Answer::problem(503, "Too many uploads at once; try again soon.").with("Retry-After", "5");
+                (Reply::Own(slot.upload(|| work(&mut body)).unwrap_or_else(busy)), None)
+            }
             (Ok(answer), _) => (Reply::Small(answer), None),
             (Err(_), _) => (Reply::Own(Answer::problem(500, "The request could not be handled.")), None),
         };
@@ -292,16 +296,25 @@ impl Door {
         (answer, self.desk.close(number))
     }
 
-    /// Tells a client that there is no place for it, without waiting for anything; so there is nothing to tell it under
-    /// TLS.
+    /// Tells a client that there is no place for it, without waiting for anything: under TLS, before anything is agreed
+    /// on, only that this end has cancelled it.
     fn turn_away(&self, stream: &TcpStream) {
-        if self.tls.is_none() {
-            let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
-            let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
-        }
+        let answer = match self.tls {
+            None => whole(
+                &Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1"),
+                false,
+                true,
+            ),
+            Some(_) => CANCELLED.to_vec(),
+        };
+        let _ = rustix::net::send(stream, &answer, rustix::net::SendFlags::DONTWAIT);
         let _ = stream.shutdown(std::net::Shutdown::Write);
     }
 }
+
+/// The alerts `user_canceled`, "for some reason unrelated to a protocol failure", and `close_notify`, which follows it
+/// (RFC 8446 section 6.1).
+const CANCELLED: [u8; 14] = [21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0];
 
 /// What becomes of a connection after an exchange.
 enum After {

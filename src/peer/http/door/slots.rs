@@ -35,6 +35,8 @@ struct Held {
     is_waiting: bool,
     /// Since when.
     since: Instant,
+    /// It brings an upload.
+    is_upload: bool,
     /// The thread that sleeps while it is held.
     sleeper: Option<Thread>,
     stream: Arc<TcpStream>,
@@ -78,7 +80,7 @@ impl Slots {
         table.threads += 1;
         let number = table.next;
         let (since, stream) = (Instant::now(), Arc::clone(stream));
-        table.held.insert(number, Held { from, is_waiting: true, since, sleeper: None, stream });
+        table.held.insert(number, Held { from, is_waiting: true, since, is_upload: false, sleeper: None, stream });
         Some(Slot { slots: Arc::clone(self), number })
     }
 
@@ -109,9 +111,7 @@ impl Slots {
 impl Table {
     /// How many each address holds.
     fn counts(&self) -> HashMap<IpAddr, usize> {
-        let mut counts = HashMap::new();
-        self.held.values().for_each(|held| *counts.entry(held.from).or_default() += 1);
-        counts
+        counts(self.held.values())
     }
 
     /// Of those that may go, closes the one that has waited, or was served, longest; first those held.
@@ -126,7 +126,37 @@ impl Table {
     }
 }
 
+fn counts<'a>(held: impl Iterator<Item = &'a Held>) -> HashMap<IpAddr, usize> {
+    let mut counts = HashMap::new();
+    held.for_each(|held| *counts.entry(held.from).or_default() += 1);
+    counts
+}
+
 impl Slot {
+    /// Takes an upload, if there are not too many: then the longest of the address that has most gives way to one that has
+    /// fewer by two. None when nobody does.
+    pub(super) fn upload<T>(&self, take: impl FnOnce() -> T) -> Option<T> {
+        self.begin_upload()?;
+        let taken = take();
+        // Before it is answered: who then sends the next one has a place.
+        if let Some(held) = self.slots.lock().held.get_mut(&self.number) {
+            held.is_upload = false;
+        }
+        Some(taken)
+    }
+
+    fn begin_upload(&self) -> Option<()> {
+        let mut table = self.slots.lock();
+        let counts = counts(table.held.values().filter(|held| held.is_upload));
+        if counts.values().sum::<usize>() >= limits::UPLOADS {
+            let own = counts.get(&table.held.get(&self.number)?.from).copied().unwrap_or(0);
+            let (greedy, _) = counts.iter().max_by_key(|(_, count)| **count).filter(|(_, count)| **count > own + 1)?;
+            table.close_longest(|held| held.is_upload && held.from == *greedy)?;
+        }
+        table.held.get_mut(&self.number)?.is_upload = true;
+        Some(())
+    }
+
     /// Says whether the connection now waits, for a head or its end. False when it is to end.
     pub(super) fn set_waiting(&self, is_waiting: bool) -> bool {
         let mut table = self.slots.lock();
@@ -203,6 +233,26 @@ mod tests {
         assert!(held.last().unwrap().set_waiting(false));
         held.extend((0..30).map(|_| admit(&slots, 4, true).unwrap()));
         assert_eq!((holds(&slots, 3), holds(&slots, 4)), (1, 30));
+    }
+
+    #[test]
+    fn whoever_uploads_most_gives_one_up_to_who_uploads_less() {
+        let slots = Arc::<Slots>::default();
+        let admit = |from| admit(&slots, from, true).unwrap();
+        let begins = |slot: &Slot| slot.begin_upload().is_some();
+        let goes_on = |slot: &Slot| slot.set_waiting(false);
+        let greedy: Vec<_> = (0..limits::UPLOADS).map(|_| admit(1)).collect();
+        assert!(greedy.iter().all(begins) && !begins(&admit(1)), "it has all of them");
+        let (half, others) = (limits::UPLOADS / 2, (0..limits::UPLOADS).map(|_| admit(2)).collect::<Vec<_>>());
+        assert!(others[..half].iter().all(begins) && !others[half..].iter().any(begins), "as many as the other");
+        assert!(!greedy[..half].iter().any(goes_on) && greedy[half..].iter().all(goes_on), "the longest went");
+        // Where nobody has two more than who comes, nobody goes; what is over counts no more.
+        let each: Vec<_> = (10..10 + limits::UPLOADS as u8).map(admit).collect();
+        assert!(each[..limits::UPLOADS - 2].iter().all(begins));
+        let late = admit(200);
+        assert_eq!(late.upload(|| ()), None);
+        drop(each);
+        assert_eq!((late.upload(|| 1), late.upload(|| 2)), (Some(1), Some(2)));
     }
 
     #[test]

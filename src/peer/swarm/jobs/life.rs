@@ -39,6 +39,9 @@ pub(super) struct Job {
     pub(super) pace: Pace,
     /// It was told that the disk is full, and not that there is room again.
     was_paused: bool,
+    /// There is no room for the size that was claimed, and nothing has come that bears it out: others may claim
+    /// another by then.
+    doubt: Option<Instant>,
     /// Tries in a row that brought nothing.
     vain: u32,
     /// Tries that have failed.
@@ -90,6 +93,7 @@ impl Job {
             from: None,
             pace: Pace::default(),
             was_paused: false,
+            doubt: None,
             vain: 0,
             failures: 0,
             outcome: None,
@@ -104,7 +108,7 @@ impl Job {
     }
 
     pub(super) fn begin(&mut self) {
-        (self.phase, self.from, self.pace) = (Phase::Running, None, Pace::default());
+        (self.phase, self.from, self.pace, self.doubt) = (Phase::Running, None, Pace::default(), None);
     }
 
     /// True when bytes come again after a full disk.
@@ -127,7 +131,10 @@ impl Job {
     pub(super) fn failed(&mut self, error: Arc<GetError>, now: Instant, random: u64) -> Fate {
         let is_news = self.vain == 0;
         let fate = if error.is_full_disk() {
-            self.phase = Phase::Paused(now + pause(self.vain, random, limits::FULL_DISK_PAUSE));
+            let is_claim = error.is_want_of_room() && self.progress.is_none_or(|(done, _)| done == 0);
+            self.doubt = is_claim.then(|| now + pause(self.vain, random, limits::FULL_DISK_PAUSE));
+            let vain = if is_claim { 0 } else { self.vain };
+            self.phase = Phase::Paused(now + pause(vain, random, limits::FULL_DISK_PAUSE));
             self.was_paused = true;
             Fate::Paused { is_news }
         } else {
@@ -144,8 +151,12 @@ impl Job {
         fate
     }
 
-    /// There is still no room.
+    /// There is no room: it goes on waiting for some, unless it is time to ask whether it needs so much.
     pub(super) fn pause_more(&mut self, now: Instant) {
+        if self.doubt.is_some_and(|due| due <= now) {
+            self.phase = Phase::Queued;
+            return;
+        }
         self.phase = Phase::Paused(now + limits::FULL_DISK_PAUSE.start);
     }
 
@@ -214,7 +225,12 @@ fn pause(vain: u32, random: u64, range: Range<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::share::NoRoom;
     use std::io;
+
+    fn no_room() -> io::Error {
+        io::Error::new(io::ErrorKind::StorageFull, NoRoom::default())
+    }
 
     fn job(content: &[u8], phase: Phase) -> Job {
         Job::new(ContentId::of(content), "f".parse().unwrap(), phase)
@@ -273,6 +289,33 @@ mod tests {
         let conflict = Arc::new(GetError::Conflict("f".parse().unwrap()));
         assert_eq!(lasting.failed(conflict, now, 0), Fate::End);
         assert_eq!(job(b"x", Phase::Queued).failed(Arc::new(GetError::NoSource), now, 0), Fate::End);
+    }
+
+    #[test]
+    fn a_size_that_is_only_claimed_is_asked_for_anew_though_there_is_no_room_for_it() {
+        let mut now = Instant::now();
+        let mut claimed = job(b"x", Phase::Queued);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            claimed.begin();
+            claimed.progress(0, 1 << 50, now);
+            let began = now;
+            claimed.failed(Arc::new(GetError::Disk(no_room())), now, 0);
+            while let Phase::Paused(due) = claimed.phase {
+                assert!(due - now <= limits::FULL_DISK_PAUSE.start, "room is looked for as often as ever");
+                now = due;
+                claimed.pause_more(now);
+            }
+            waits.push(now - began);
+        }
+        assert_eq!(waits[..3], [1, 2, 4].map(|n| limits::FULL_DISK_PAUSE.start * n));
+        assert_eq!(waits[11], limits::FULL_DISK_PAUSE.end);
+        // Of what has come in part, the size is no mere claim.
+        claimed.begin();
+        claimed.progress(5, 10, now);
+        claimed.failed(Arc::new(GetError::Disk(no_room())), now, 0);
+        claimed.pause_more(now + limits::FULL_DISK_PAUSE.end * 2);
+        assert!(matches!(claimed.phase, Phase::Paused(_)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Downloads from sources that lie, stall and break: the right content or a clear error, always
 //! ending.
 
+mod source;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
     num::NonZeroUsize,
     os::unix::fs::FileExt,
     path::PathBuf,
@@ -15,9 +15,11 @@ use std::{
 
 use blake3::hazmat::{Mode, merge_subtrees_non_root};
 
+use source::{LIARS, Manner, Peer};
+
 use super::{Fetcher, Finder, GetError, Getter, Report, Watch, partial::Downloads};
 use crate::{
-    content::{ContentId, PieceHasher},
+    content::ContentId,
     limits,
     name::{PeerId, SharePath, Zone},
     peer::{
@@ -31,242 +33,6 @@ use crate::{
 const SIZE: usize = 7 * PIECE + 1000;
 const PIECE: usize = 32 << 10;
 const PATIENCE: Duration = Duration::from_millis(300);
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Manner {
-    Honest,
-    /// One byte of a piece in the middle is wrong.
-    WrongByte,
-    WrongList,
-    ListTooLong,
-    ListTooShort,
-    ListRedirects,
-    ListHangs,
-    /// Honest, and takes its time.
-    Unhurried,
-    /// Its have-map has half a number more.
-    HaveOfOddLength,
-    HaveWithoutEnd,
-    /// Says that it holds everything, and has nothing.
-    ClaimsAll,
-    /// Claims pieces that there are not, and some that it has not.
-    ClaimsMore,
-    /// Gives as fresh what it was not asked for.
-    FreshOthers,
-    FreshWrong,
-    /// Sends nothing behind the third piece: there it hangs up.
-    StopsAtThree,
-    /// Sends nothing behind the third piece: there it hangs.
-    HangsAtThree,
-    /// Says less is coming than was asked.
-    SaysLess,
-    SaysMore,
-    OtherRange,
-    NoRange,
-    /// Stops in the middle and closes.
-    BreaksOff,
-    /// More follows than was said.
-    Overflows,
-    Chunked,
-    Redirects,
-    Lacks,
-    Busy,
-    NotHttp,
-    EndlessHead,
-    Hangs,
-    HangsMidway,
-    Drips,
-    HangsUp,
-    /// Nothing listens.
-    Dead,
-}
-
-const LIARS: [Manner; 23] = {
-    use Manner::*;
-    [
-        WrongByte,
-        WrongList,
-        ListTooLong,
-        ListTooShort,
-        ListRedirects,
-        ListHangs,
-        SaysLess,
-        SaysMore,
-        OtherRange,
-        NoRange,
-        BreaksOff,
-        Overflows,
-        Chunked,
-        Redirects,
-        Lacks,
-        Busy,
-        NotHttp,
-        EndlessHead,
-        Hangs,
-        HangsMidway,
-        Drips,
-        HangsUp,
-        Dead,
-    ]
-};
-
-/// A source with manners of its own.
-struct Peer {
-    address: SocketAddr,
-    /// The ranges it was asked for.
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Peer {
-    fn start(manner: Manner, content: &[u8]) -> Self {
-        let list = Self::list(content);
-        Self::with_list(manner, content, list)
-    }
-
-    fn list(content: &[u8]) -> Vec<u8> {
-        let mut hasher = PieceHasher::default();
-        hasher.update(content);
-        hasher.finish().1.to_bytes()
-    }
-
-    fn with_list(manner: Manner, content: &[u8], list: Vec<u8>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = Arc::default();
-        let peer = Self { address, asked: Arc::clone(&asked) };
-        let content = content.to_vec();
-        if manner != Manner::Dead {
-            // Ends with the test's process.
-            thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    let (content, list, asked) = (content.clone(), list.clone(), Arc::clone(&asked));
-                    thread::spawn(move || answer(manner, stream, &content, &list, &asked));
-                }
-            });
-        }
-        peer
-    }
-}
-
-fn answer(manner: Manner, stream: TcpStream, content: &[u8], list: &[u8], asked: &Mutex<Vec<String>>) -> Option<()> {
-    let mut input = BufReader::new(stream.try_clone().ok()?);
-    let mut out = stream;
-    loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            (input.read_line(&mut line).ok()? > 0).then_some(())?;
-            if line.trim().is_empty() {
-                break;
-            }
-            head.push(line.trim().to_lowercase());
-        }
-        if head[0].contains("/pieces") {
-            let mut list = list.to_vec();
-            let mut status = "200 OK";
-            match manner {
-                Manner::WrongList => list[5] ^= 1,
-                Manner::ListTooLong => list.extend(vec![7; 1 << 20]),
-                Manner::ListTooShort => list.truncate(32),
-                Manner::ListRedirects => status = "302 Found\r\nLocation: http://127.0.0.1:1/",
-                Manner::ListHangs => thread::sleep(Duration::from_secs(60)),
-                _ => {}
-            }
-            write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", list.len()).ok()?;
-            out.write_all(&list).ok()?;
-            continue;
-        }
-        if head[0].contains("/fresh") {
-            let body = match manner {
-                Manner::FreshWrong => vec![7; PIECE],
-                Manner::FreshOthers => content[..PIECE].to_vec(),
-                _ => {
-                    // An ordinary web server, which leaves the choice to others.
-                    write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok()?;
-                    continue;
-                }
-            };
-            asked.lock().unwrap().push("fresh".into());
-            let first = head[0].split_once("of=")?.1.split_once('-')?.0;
-            let first = if manner == Manner::FreshOthers { "9" } else { first };
-            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Pieces: {first}-{first}\r\nContent-Length: {PIECE}\r\n\r\n")
-                .ok()?;
-            out.write_all(&body).ok()?;
-            continue;
-        }
-        if head[0].contains("/have") {
-            // One that downloads too, and has nothing yet.
-            let (have, map, length) = match manner {
-                Manner::HaveOfOddLength => ("1/8", vec![0, 1, 0], 3),
-                Manner::HaveWithoutEnd => ("1/8", vec![0; 1 << 20], 1_u64 << 40),
-                Manner::ClaimsAll => ("all", Vec::new(), 0),
-                Manner::ClaimsMore => ("6/8", vec![0, 0, 0, 1, 0, 2, 0, 200, 255, 255, 0, 3], 12),
-                _ => ("0/8", Vec::new(), 0),
-            };
-            write!(out, "HTTP/1.1 200 OK\r\nEnjambre-Have: {have}\r\nContent-Length: {length}\r\n\r\n").ok()?;
-            out.write_all(&map).ok()?;
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        }
-        let range = head.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
-        asked.lock().unwrap().push(range.to_owned());
-        let (first, last) = range.split_once('-')?;
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        let mut body = content.get(first..=last)?.to_vec();
-        let mut length = body.len();
-        let mut status = "206 Partial Content";
-        let mut extra = format!("Content-Range: bytes {first}-{last}/{}\r\n", content.len());
-        let half = body.len() / 2;
-        match manner {
-            Manner::WrongByte => body[half] ^= 1,
-            Manner::SaysLess => length -= 1,
-            Manner::SaysMore => length += 1,
-            Manner::OtherRange => extra = format!("Content-Range: bytes 0-{last}/{}\r\n", content.len() + 1),
-            Manner::NoRange => (status, extra) = ("200 OK", String::new()),
-            Manner::Overflows => body.extend(vec![7; 1 << 20]),
-            Manner::Redirects => (status, extra) = ("302 Found", "Location: http://127.0.0.1:1/\r\n".into()),
-            Manner::Lacks | Manner::ClaimsAll | Manner::ClaimsMore => status = "404 Not Found",
-            Manner::Unhurried => thread::sleep(Duration::from_millis(100)),
-            Manner::Busy => status = "503 Service Unavailable",
-            Manner::HangsUp => return None,
-            Manner::Hangs => thread::sleep(Duration::from_secs(60)),
-            Manner::NotHttp => drop(out.write_all(b"\x1b[31mSSH-2.0-x\r\n\r\n")),
-            Manner::EndlessHead => loop {
-                out.write_all(b"HTTP/1.1 206 Partial Content\r\n").ok()?;
-                (0..1000).try_for_each(|n| write!(out, "X-{n}: {}\r\n", "x".repeat(1000)).ok())?;
-            },
-            _ => {}
-        }
-        match manner {
-            Manner::Chunked => {
-                write!(out, "HTTP/1.1 {status}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n")
-            }
-            _ => write!(out, "HTTP/1.1 {status}\r\n{extra}Content-Length: {length}\r\n\r\n"),
-        }
-        .ok()?;
-        match manner {
-            Manner::BreaksOff => return out.write_all(&body[..half]).ok(),
-            Manner::HangsMidway => {
-                out.write_all(&body[..half]).ok()?;
-                thread::sleep(Duration::from_secs(60));
-            }
-            Manner::Drips => {
-                for byte in &body {
-                    out.write_all(&[*byte]).ok()?;
-                    thread::sleep(Duration::from_millis(5));
-                }
-            }
-            Manner::StopsAtThree | Manner::HangsAtThree if last >= 3 * PIECE => {
-                out.write_all(&body[..(3 * PIECE).saturating_sub(first)]).ok()?;
-                if manner == Manner::HangsAtThree {
-                    thread::sleep(Duration::from_secs(60));
-                }
-                return None;
-            }
-            _ => out.write_all(&body).ok()?,
-        }
-    }
-}
 
 /// A share in a folder of its own, which goes when this is dropped.
 struct Home {
@@ -389,9 +155,11 @@ fn a_liar_is_named_and_another_source_brings_the_content() {
                 // An answer longer than it said is cut where it should have ended, and true so far; and
                 // who merely takes long may not have been noticed before all was here.
                 // A lie costs a piece, and a connection that has lied is the last: two are asked over at once.
-                assert!(manner != Manner::WrongByte || liar.asked.lock().unwrap().len() <= 2, "{manner:?}");
+                let asked = liar.asked.lock().unwrap().iter().filter(|what| *what != "list").count();
+                assert!(manner != Manner::WrongByte || asked <= 2, "{manner:?}");
                 assert_eq!(report.fetched, SIZE as u64, "{manner:?}");
-                let is_slow = matches!(manner, Manner::Hangs | Manner::HangsMidway | Manner::Drips);
+                let is_slow =
+                    matches!(manner, Manner::Hangs | Manner::HangsMidway | Manner::Drips | Manner::DripsAtThree);
                 if manner != Manner::Overflows {
                     assert!(report.sources.contains(&"honest".parse().unwrap()), "{manner:?}");
                     let is_named = notes.iter().any(|note| note.starts_with(&format!("liar ({}) ", liar.address)));
@@ -420,18 +188,50 @@ fn with_nobody_but_liars_there_is_an_error_that_names_them_and_no_file() {
                 assert!(!error.contains(char::is_control), "{manner:?}: {error}");
                 assert!(began.elapsed() < Duration::from_secs(10), "{manner:?}");
                 assert!(!home.folder.join("a").exists(), "{manner:?}");
-                // Though there are rounds, who lied or hung is in the first one only: it is asked over two connections at
-                // once, and who hangs once more, after a rest.
+                // Though there are rounds, who lied or hung is in the first one only, for a list and over two connections
+                // at once.
                 let asked = liar.asked.lock().unwrap().len();
                 let most = match manner {
-                    Manner::WrongByte => 2,
-                    Manner::Hangs | Manner::HangsMidway | Manner::Drips => 4,
+                    Manner::ListHangs | Manner::ListDrips => 1,
+                    Manner::WrongByte | Manner::Hangs | Manner::HangsMidway | Manner::Drips => 3,
                     _ => usize::MAX,
                 };
                 assert!(asked <= most, "{manner:?}: asked {asked} times");
             });
         }
     });
+}
+
+#[test]
+fn a_list_that_takes_long_is_asked_of_another_beside() {
+    let content = content();
+    let id = ContentId::of(&content);
+    let (late, honest) = (Peer::start(Manner::ListLate, &content), Peer::start(Manner::Honest, &content));
+    let patience = Duration::from_secs(2);
+    let fetcher = Fetcher::new(patience, limits::SOURCE_CONNECTIONS, None, None, None);
+    let home = Home::new();
+    let began = Instant::now();
+    let sources = [source("late", &late, SIZE), source("honest", &honest, SIZE)];
+    let (result, notes) = get_by(&fetcher, &Downloads::default(), &home, &id, "a", &sources);
+    result.unwrap();
+    // Its head comes in time, and so one more patience would be spent on its body.
+    assert!(began.elapsed() >= patience && began.elapsed() < patience + Duration::from_millis(1500), "{notes:?}");
+    assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
+}
+
+#[test]
+fn a_long_list_over_a_slow_link_comes() {
+    let id = ContentId::of(b"whatever");
+    let list = vec![7; 128 << 10];
+    let slow = Peer::with_list(Manner::Unhurried, b"", list.clone());
+    let fetcher = Fetcher::new(PATIENCE, limits::SOURCE_CONNECTIONS, None, None, None);
+    let began = Instant::now();
+    assert!(fetcher.piece_list(slow.address, &id, list.len(), None).unwrap() == list);
+    assert!(began.elapsed() > 2 * PATIENCE);
+    let drip = Peer::with_list(Manner::ListDrips, b"", list.clone());
+    let began = Instant::now();
+    assert!(fetcher.piece_list(drip.address, &id, list.len(), None).is_err());
+    assert!(began.elapsed() < 4 * PATIENCE);
 }
 
 #[test]
@@ -487,7 +287,8 @@ fn a_download_goes_on_with_the_pieces_that_verify_again() {
     let (result, notes) = get(&home, &id, "a", &[source("honest", &honest, SIZE)]);
     let report = result.unwrap();
     assert_eq!(fs::read(home.folder.join("a")).unwrap(), content);
-    let asked = honest.asked.lock().unwrap().clone();
+    let mut asked = honest.asked.lock().unwrap().clone();
+    asked.retain(|what| what != "list");
     // The spoilt one, and those behind the third.
     let firsts: Vec<usize> = asked.iter().map(|range| range.split_once('-').unwrap().0.parse().unwrap()).collect();
     assert!(firsts.iter().all(|first| *first == PIECE || *first >= 3 * PIECE), "{asked:?}");

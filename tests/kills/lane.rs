@@ -1,13 +1,4 @@
-//! `kill -9` of peers and trackers, some two hundred times: at points of uploads, downloads, publishing and saving
-//! (`src/peer/share/kill.rs`), in the midst of a write, and at random times. After each, invariants 1, 3 and 4 are
-//! looked at: what was acknowledged is there and right, nothing else stands under a name but what was sent whole, a
-//! download goes on with exactly the pieces that were here, and searches are whole again.
-//!
-//! `KILLS=2000 cargo test --test kills` for more of them, `SEED=7` for the same chances once more.
-// clippy.toml allows this in tests, and takes the helpers of this file for something else.
-#![allow(clippy::unwrap_used)]
-
-mod support;
+//! One of the swarms: a tracker, a seed, and a peer that is killed and started again; and what is looked at each time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,74 +7,26 @@ use std::{
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use support::*;
 
-/// Swarms that are killed beside each other.
-const LANES: u64 = 4;
-const KILLS: u64 = 216;
+use super::{
+    Chance, End, LANES, POINTS, named,
+    support::*,
+    ways::{Feed, Way},
+};
+
 const PIECE: usize = 32 << 10;
+/// Small files that are fetched together.
+const BATCH: u64 = 12;
 /// Of the trackers: how long they believe, and within what searches are whole again.
 const LEASE: Duration = Duration::from_secs(5);
 /// A point that is not reached in so long has been missed.
 const LIFE: Duration = Duration::from_secs(3);
-
-/// Each point, and how often it may be passed before it kills.
-const POINTS: [(&str, u64); 17] = [
-    ("identity-written", 1),
-    ("upload-begun", 4),
-    ("upload-written", 6),
-    ("upload-synced", 4),
-    ("list-written", 3),
-    ("named", 4),
-    ("name-synced", 4),
-    ("recorded", 4),
-    ("job-written", 1),
-    ("job-named", 1),
-    ("download-written", 12),
-    ("download-cut", 1),
-    ("download-synced", 1),
-    ("job-done", 1),
-    ("job-forgotten", 1),
-    ("index-written", 1),
-    ("index-named", 1),
-];
-/// Points that are passed while a peer starts.
-const AT_THE_START: [&str; 3] = ["identity-written", "index-written", "index-named"];
-
-/// How a life of a peer is to end.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    /// At a point, when it is passed for the n-th time.
-    At(&'static str, u64),
-    /// In the midst of the write that makes a file longer than that.
-    Write(u64),
-    /// As [`End::Write`], so many bytes into what is next appended to the saved index.
-    Append(u64),
-    After(Duration),
-    /// As [`End::After`], and the tracker is killed before.
-    Tracker(Duration),
-}
-
-/// xorshift64.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// What the victim's folder may and must hold.
 #[derive(Default)]
@@ -103,7 +46,8 @@ struct Job {
     here: usize,
 }
 
-struct Lane {
+/// A swarm whose victim is killed, again and again.
+pub(crate) struct Lane {
     chance: Chance,
     tracker: Process,
     seed: Process,
@@ -116,52 +60,14 @@ struct Lane {
     files: u64,
     /// What is wanted of the seed, so that each life has a download.
     contents: u64,
+    /// Folders of small files that the seed has.
+    batches: u64,
     /// How often what has killed.
-    killed: BTreeMap<&'static str, u64>,
-}
-
-#[test]
-fn whenever_a_peer_or_a_tracker_is_killed_no_file_is_wrong_and_none_is_lost() {
-    if std::env::var_os("TEST_BINARIES").is_some() {
-        return println!("skipped: only binaries that were built for tests die at points");
-    }
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let kills = number("KILLS").unwrap_or(KILLS);
-    let seed = number("SEED").unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64);
-    println!("SEED={seed}");
-    let total = Mutex::new(BTreeMap::<&str, u64>::new());
-    thread::scope(|scope| {
-        for number in 0..LANES {
-            let total = &total;
-            scope.spawn(move || {
-                let mut lane = Lane::begin(seed.wrapping_mul(2 * LANES + 1) + number + 1);
-                for life in 0.. {
-                    if lane.killed.values().sum::<u64>() >= kills.div_ceil(LANES) {
-                        break;
-                    }
-                    let end = lane.end(number, life);
-                    lane.live(end);
-                }
-                lane.last_life();
-                let mut total = total.lock().unwrap();
-                lane.killed.iter().for_each(|(what, times)| *total.entry(what).or_default() += times);
-            });
-        }
-    });
-    let total = total.into_inner().unwrap();
-    let sum: u64 = total.values().sum();
-    println!("{sum} kills, no file wrong or lost: {total:?}");
-    assert!(sum >= kills);
-    for (point, _) in POINTS {
-        assert!(total.contains_key(point), "nobody was killed at {point}: {total:?}");
-    }
-    for other in ["write", "append", "random", "tracker"] {
-        assert!(total.contains_key(other), "nobody was killed by {other}: {total:?}");
-    }
+    pub(crate) killed: BTreeMap<String, u64>,
 }
 
 impl Lane {
-    fn begin(seed: u64) -> Self {
+    pub(crate) fn begin(seed: u64) -> Self {
         let tracker = tracker(&["--lease", &LEASE.as_secs().to_string()]);
         let (seed_folder, folder) = (Folder::new(), Folder::new());
         let seeder = peer("seed", seed_folder.path(), tracker.address, &[]);
@@ -176,12 +82,13 @@ impl Lane {
             ledger: Ledger::default(),
             files: 0,
             contents: 0,
+            batches: 0,
             killed: BTreeMap::new(),
         }
     }
 
     /// How the `life`-th life of a lane is to end: every point in turn, and other ends between them.
-    fn end(&mut self, lane: u64, life: u64) -> End {
+    pub(crate) fn end(&mut self, lane: u64, life: u64) -> End {
         let (turn, is_other) = (life / 3 * 2 + life % 3, life % 3 == 2);
         if is_other {
             let after = Duration::from_millis(self.chance.below(150));
@@ -193,15 +100,16 @@ impl Lane {
             };
         }
         // Lanes begin apart, so that few lives see every point; a new folder comes first.
-        let place = if life == 0 { 0 } else { 1 + (turn + lane * 4) as usize % (POINTS.len() - 1) };
-        let (point, most) = POINTS[place];
-        End::At(point, 1 + self.chance.below(most))
+        let others = POINTS.len() as u64 - 1;
+        let place = if life == 0 { 0 } else { 1 + (turn + lane * others / LANES) % others };
+        let (way, point, most) = POINTS[place as usize];
+        End::At(way, point, 1 + self.chance.below(most))
     }
 
     /// One life of the victim: it starts, is looked at, works, and is killed.
-    fn live(&mut self, end: End) {
-        let at_start = matches!(end, End::At(point, _) if AT_THE_START.contains(&point));
-        if let End::At("index-written" | "index-named", _) = end {
+    pub(crate) fn live(&mut self, end: End) {
+        let at_start = matches!(end, End::At(Way::Start, ..));
+        if let End::At(_, "index-written" | "index-named", _) = end {
             // What is damaged is written anew.
             let index = self.folder.join(".enjambre/index");
             fs::OpenOptions::new().append(true).create(true).open(index).unwrap().write_all(b"torn").unwrap();
@@ -220,12 +128,16 @@ impl Lane {
         };
         victim.kill();
         self.note_kill(&mut victim, end, died);
+        // What it has said is here: the path ends the line.
+        let said = victim.lines().into_iter().filter(|line| line.stream == Stream::Out);
+        let said = said.filter_map(|line| line.text.split('\t').nth(2).map(str::to_owned));
+        self.ledger.acknowledged.extend(said);
         self.check_folder();
         self.tidy();
     }
 
     fn give_order(&self, end: End) {
-        if let End::At(point, times) = end {
+        if let End::At(_, point, times) = end {
             // In one step, lest half of it be read.
             let new = self.order.with_extension("new");
             fs::write(&new, format!("{point} {times}")).unwrap();
@@ -243,11 +155,11 @@ impl Lane {
     fn note_kill(&mut self, victim: &mut Process, end: End, died: bool) {
         let signal = victim.exited().signal().and_then(Signal::from_named_raw);
         let what = match (signal, end) {
-            (Some(Signal::XFSZ), End::Write(_)) => "write",
-            (Some(Signal::XFSZ), End::Append(_)) => "append",
-            (Some(Signal::KILL), End::At(point, _)) if died => point,
+            (Some(Signal::XFSZ), End::Write(_)) => "write".into(),
+            (Some(Signal::XFSZ), End::Append(_)) => "append".into(),
+            (Some(Signal::KILL), End::At(way, point, _)) if died => named(way, point),
             // A point or a length that was not reached, too.
-            (Some(Signal::KILL), _) => "random",
+            (Some(Signal::KILL), _) => "random".into(),
             (signal, end) => panic!("{end:?}: it died of {signal:?}"),
         };
         *self.killed.entry(what).or_default() += 1;
@@ -257,11 +169,18 @@ impl Lane {
 
     /// Whether it died before it was killed at last.
     fn work(&mut self, victim: &mut Process, end: End) -> bool {
-        let address = victim.address;
-        // Small files only, so that the saved index is what grows too long.
-        let most = if matches!(end, End::Append(_)) { 200 } else { 150_000 };
-        if !matches!(end, End::Append(_)) {
-            self.begin_download(victim);
+        let way = match end {
+            End::At(way, ..) => way,
+            _ => [Way::Put, Way::Form, Way::Pattern, Way::Outside][self.chance.below(4) as usize],
+        };
+        // At a point, nothing else may pass it. Small files only, where the saved index is to grow too long.
+        let mut commands = Vec::new();
+        let is_download = way == Way::Get || matches!(end, End::Write(_) | End::After(_) | End::Tracker(_));
+        if is_download {
+            commands.push(self.download());
+        }
+        if way == Way::Pattern {
+            commands.push(self.batch());
         }
         match end {
             End::At(..) => self.give_order(end),
@@ -272,24 +191,30 @@ impl Lane {
             }
             End::After(_) | End::Tracker(_) => {}
         }
+        // All at once: the first may be the end of it.
+        if !commands.is_empty() {
+            victim.send(&commands.join("\n"));
+        }
+        let most = if matches!(end, End::Append(_)) { 200 } else { 150_000 };
+        let (to, share) = (victim.address, self.folder.path().to_owned());
+        let feed = Feed { to, share, first: self.files, most, chance: Chance(self.chance.below(u64::MAX) | 1) };
         let is_over = AtomicBool::new(false);
-        let (chance, first) = (self.chance.below(u64::MAX), self.files);
         let (tried, died, served) = thread::scope(|scope| {
             let is_over = &is_over;
-            let uploads = scope.spawn(move || upload(address, Chance(chance | 1), first, most, is_over));
+            let feeding = scope.spawn(move || feed.go(way, is_over));
             let (mut died, mut served) = (false, true);
             match end {
                 End::After(time) => thread::sleep(time),
                 End::Tracker(time) => {
                     thread::sleep(time);
-                    served = self.kill_tracker(address);
+                    served = self.kill_tracker(to);
                 }
                 _ => died = dies(victim),
             }
             // In the midst of an upload, where nothing else has done it.
             victim.kill();
             is_over.store(true, Ordering::SeqCst);
-            (uploads.join().unwrap(), died, served)
+            (feeding.join().unwrap(), died, served)
         });
         assert!(served, "nothing was served while the tracker was away");
         self.files += 1000;
@@ -302,19 +227,32 @@ impl Lane {
         died
     }
 
-    /// Has the victim fetch a content of its own, if no other download is under way.
-    fn begin_download(&mut self, victim: &mut Process) {
-        if self.job().is_some() {
-            return;
+    /// Some small files at the seed, and the command that fetches them together.
+    fn batch(&mut self) -> String {
+        let number = self.batches;
+        self.batches += 1;
+        let paths: BTreeSet<_> = (0..BATCH).map(|file| format!("b/{number}/{file}")).collect();
+        for path in &paths {
+            let (seed, length) = (self.chance.below(u64::MAX), self.chance.below(PIECE as u64) as usize);
+            let bytes = noise(seed, length);
+            put(self.seed.address, path, &bytes);
+            self.ledger.tried.insert(path.clone(), bytes);
         }
+        let pattern = format!("b/{number}/*");
+        wait_for(PATIENCE, "the seed has announced them", || self.search(&pattern, 1) == paths);
+        format!("get '{pattern}'")
+    }
+
+    /// A content at the seed, and the command that fetches it.
+    fn download(&mut self) -> String {
         let number = self.contents;
         self.contents += 1;
         let (seed, length) = (self.chance.below(u64::MAX), self.chance.below(30 * PIECE as u64) as usize);
         let bytes = noise(seed, 12 * PIECE + 1 + length);
         put(self.seed.address, &format!("s/{number}"), &bytes);
         self.ledger.tried.insert(format!("v/d{number}"), bytes);
-        wait_for(PATIENCE, "the seed has announced it", || self.search("s/*").contains(&format!("s/{number}")));
-        victim.send(&format!("get s/{number} v/d{number}"));
+        wait_for(PATIENCE, "the seed has announced it", || self.search("s/*", 1).contains(&format!("s/{number}")));
+        format!("get s/{number} v/d{number}")
     }
 
     /// Kills the tracker and starts it again where it was. Whether the victim served meanwhile.
@@ -326,20 +264,26 @@ impl Lane {
         let back = Instant::now();
         let (seeds, known) = (self.contents as usize, self.ledger.acknowledged.clone());
         wait_for(LEASE, "searches are whole again", || {
-            let found = self.search("v/*");
-            self.search("s/*").len() == seeds && known.iter().all(|path| found.contains(path))
+            let found = self.offered();
+            self.search("s/*", 1).len() == seeds && known.iter().all(|path| found.contains(path))
         });
         assert!(back.elapsed() <= LEASE);
-        *self.killed.entry("tracker").or_default() += 1;
+        *self.killed.entry("tracker".into()).or_default() += 1;
         served
     }
 
     // ---- what is looked at -----------------------------------------------------------------------
 
-    fn search(&self, pattern: &str) -> BTreeSet<String> {
+    /// What is found with so many sources at least.
+    fn search(&self, pattern: &str, sources: u32) -> BTreeSet<String> {
         // The tracker may be dying or coming just now.
-        let found = block_on(async { find_all(&mut client(self.tracker.address), pattern).await });
-        found.unwrap_or_default().into_iter().collect()
+        let found = block_on(async { find_rows(&mut client(self.tracker.address), pattern).await }).unwrap_or_default();
+        found.into_iter().filter(|row| row.sources >= sources).map(|row| row.path).collect()
+    }
+
+    /// What the tracker knows of the victim: what only that has, and what it has of the seed under the same name.
+    fn offered(&self) -> BTreeSet<String> {
+        &self.search("v*", 1) | &self.search("b/*", 2)
     }
 
     /// Invariants 1 and 3, while nobody runs: every file is what was sent, and none is missing.
@@ -392,7 +336,7 @@ impl Lane {
             self.ledger.acknowledged.insert(path);
         }
         let expected = files(self.folder.path());
-        wait_for(PATIENCE, "searches are whole again", || self.search("v/*") == expected);
+        wait_for(PATIENCE, "searches are whole again", || self.offered() == expected);
         let left = fs::read_dir(self.folder.join(".enjambre/tmp")).unwrap();
         assert_eq!(left.count(), 0, "something is left of uploads");
     }
@@ -409,7 +353,7 @@ impl Lane {
     }
 
     /// All that is there is served, byte for byte.
-    fn last_life(&mut self) {
+    pub(crate) fn last_life(&mut self) {
         let _ = fs::remove_file(&self.order);
         let job = self.job();
         let mut victim = self.start();
@@ -418,33 +362,6 @@ impl Lane {
             assert!(get(victim.address, &format!("/files/{path}")).body == self.ledger.tried[&path], "{path}");
         }
     }
-}
-
-/// Uploads one file after the other, until it is over or nobody answers; what was sent, and whether it was
-/// acknowledged.
-fn upload(
-    to: SocketAddr,
-    mut chance: Chance,
-    first: u64,
-    most: u64,
-    is_over: &AtomicBool,
-) -> Vec<(String, Vec<u8>, bool)> {
-    let mut tried = Vec::new();
-    for number in first..first + 1000 {
-        if is_over.load(Ordering::SeqCst) {
-            break;
-        }
-        let bytes = noise(number * 7919 + first, chance.below(most) as usize);
-        let path = if number % 3 == 0 { format!("v/{}/u{number}", number % 7) } else { format!("v/u{number}") };
-        let answer = try_request(to, "PUT", &format!("/files/{path}"), &[], &bytes);
-        let is_acknowledged = answer.as_ref().is_ok_and(|answer| answer.status == 201);
-        tried.push((path, bytes, is_acknowledged));
-        match answer {
-            Ok(answer) => assert_eq!(answer.status, 201, "{}", answer.text()),
-            Err(_) => break,
-        }
-    }
-    tried
 }
 
 /// Whether a process dies of what it was told to.
