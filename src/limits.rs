@@ -366,6 +366,8 @@ pub const SMALL_ANSWER_BYTES: usize = 4 << 20;
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// What goes from a file to a socket at a time: the most that a pipe takes (`fs.pipe-max-size`).
 pub const SEND_BYTES: usize = 1 << 20;
+/// Questions for sources, as Metalink, that a peer puts to the tracker at once.
+pub const METALINKS: usize = 8;
 /// `leave` waits this long for transfers that are under way.
 pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 

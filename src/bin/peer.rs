@@ -199,13 +199,11 @@ fn run(options: Options) -> Result<u8, Failure> {
     share.start().map_err(system)?;
     // Serving does not wait for the tracker, so the link comes after it.
     let known = Arc::new(OnceLock::<Link>::new());
-    let joined = known.clone();
-    let is_joined = Box::new(move || joined.get().is_some_and(Link::is_joined));
     let downloads = Downloads::default();
-    let status = Status { peer: peer.to_string(), is_joined };
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let status = Status { peer: peer.clone(), zone: zone.clone(), scheme, link: Arc::clone(&known) };
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
     say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
     if secret.is_none() && !bind.is_loopback() {

@@ -6,23 +6,28 @@ use std::{
     net::TcpListener,
     os::{fd::AsRawFd, unix::net::UnixListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
 use super::{
-    link::Host,
+    link::{Host, Link},
     share::{Entry, Share},
     swarm::partial::Downloads,
     throttle::Throttle,
 };
-use crate::{secret::Secret, tls::Tls};
+use crate::{
+    name::{PeerId, Zone},
+    secret::Secret,
+    tls::Tls,
+};
 use door::{Desk, Door};
 use routes::{Asking, Routes};
 
 mod answer;
 mod content;
 mod door;
+mod metalink;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
 mod page;
@@ -36,9 +41,13 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// What a peer tells of itself over HTTP, beside its share.
 pub struct Status {
     /// Its id.
-    pub peer: String,
-    /// Whether the tracker knows it.
-    pub is_joined: Box<dyn Fn() -> bool + Send + Sync>,
+    pub peer: PeerId,
+    /// Its zone.
+    pub zone: Zone,
+    /// By what it is asked: `http` or `https`.
+    pub scheme: &'static str,
+    /// The link to the tracker, once it has been started: serving does not wait for it.
+    pub link: Arc<OnceLock<Link>>,
 }
 
 /// Who may ask a peer, and for what.

@@ -25,6 +25,7 @@ use crate::{
     limits,
     name::SharePath,
     peer::{
+        link::Link,
         share::{Entry, Lookup, Share, SharedFile},
         swarm::{fresh::Fresh, partial::Downloads},
     },
@@ -41,10 +42,12 @@ pub(super) struct Routes {
     pub(super) fresh: Arc<Mutex<Fresh>>,
     /// What times are told from.
     pub(super) began: Instant,
-    status: Status,
+    pub(super) status: Arc<Status>,
     desk: Arc<Desk>,
     /// One for each upload under way.
     uploads: Arc<()>,
+    /// One for each question for sources under way.
+    pub(super) metalinks: Arc<()>,
 }
 
 /// Starts tiny_http on the socket, and a thread that answers.
@@ -68,7 +71,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let named = |(field, _): &&(&str, &str)| field.eq_ignore_ascii_case(name);
         self.headers.iter().find(named).map(|(_, value)| *value)
     }
@@ -83,7 +86,16 @@ pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
     pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
-        Self { share, downloads, fresh: Arc::default(), began: Instant::now(), status, desk, uploads: Arc::new(()) }
+        Self {
+            share,
+            downloads,
+            fresh: Arc::default(),
+            began: Instant::now(),
+            status: Arc::new(status),
+            desk,
+            uploads: Arc::default(),
+            metalinks: Arc::default(),
+        }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -145,7 +157,9 @@ impl Routes {
             "/" => self.page(),
             "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
-            "/readyz" if (self.status.is_joined)() => Answer::of(200, "text/plain", "joined\n"),
+            "/readyz" if self.status.link.get().is_some_and(Link::is_joined) => {
+                Answer::of(200, "text/plain", "joined\n")
+            }
             "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
             _ => {
                 let detail = format!("There is nothing here; / shows what there is.{}", way_to_send(method));
@@ -157,7 +171,7 @@ impl Routes {
 
     fn page(&self) -> Answer {
         let files = self.share.list(None, limits::LIST_PAGE);
-        let page = page::page(&self.status.peer, &files, self.share.totals().0);
+        let page = page::page(self.status.peer.as_str(), &files, self.share.totals().0);
         Answer::of(200, "text/html; charset=utf-8", page)
             .with("Content-Security-Policy", format!("{NOTHING_RUNS}; style-src 'unsafe-inline'"))
             .with("Cache-Control", "no-cache")
