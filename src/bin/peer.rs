@@ -21,6 +21,7 @@ use enjambre::{
         console::{self, Console},
         http::{Access, Http, Status},
         link::{Host, Link, LinkConfig, Trackers},
+        metrics::Metrics,
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
@@ -203,7 +204,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let status = Status { peer: peer.clone(), zone: zone.clone(), scheme, link: Arc::clone(&known) };
+    let metrics = Metrics::default();
+    let status =
+        Status { peer: peer.clone(), zone: zone.clone(), scheme, link: Arc::clone(&known), metrics: metrics.clone() };
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
     say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
     if secret.is_none() && !bind.is_loopback() {
@@ -237,7 +240,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     console::report_hashing(share.clone()).map_err(system)?;
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);
     let finder = Arc::new(link.clone());
-    let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
+    let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher, metrics };
     let jobs = Jobs::new(getter);
     let joining = link.clone();
     jobs.resume(move || joining.wait_joined()).map_err(system)?;

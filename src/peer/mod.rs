@@ -3,6 +3,7 @@
 pub mod console;
 pub mod http;
 pub mod link;
+pub mod metrics;
 pub mod share;
 pub mod swarm;
 pub mod throttle;

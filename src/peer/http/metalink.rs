@@ -127,6 +127,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use super::*;
+    use crate::peer::metrics::Metrics;
 
     fn status() -> Status {
         Status {
@@ -134,6 +135,7 @@ mod tests {
             zone: "z".parse().unwrap(),
             scheme: "http",
             link: Arc::new(OnceLock::new()),
+            metrics: Metrics::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     link::{Host, Link},
+    metrics::Metrics,
     share::{Entry, Share},
     swarm::partial::Downloads,
     throttle::Throttle,
@@ -48,6 +49,8 @@ pub struct Status {
     pub scheme: &'static str,
     /// The link to the tracker, once it has been started: serving does not wait for it.
     pub link: Arc<OnceLock<Link>>,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// Who may ask a peer, and for what.
@@ -95,10 +98,11 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
+        let metrics = status.metrics.clone();
         let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
-        let door = Door::open(listener, access, socket.clone(), desk, direct, limit)?;
+        let door = Door::open(listener, access, socket.clone(), desk, direct, limit, metrics)?;
         Ok(Self { door, socket, _folder: folder })
     }
 

@@ -23,9 +23,11 @@ use super::{
 };
 use crate::{
     limits,
+    metrics::MEDIA_TYPE,
     name::SharePath,
     peer::{
         link::Link,
+        metrics::{Now, Transfer},
         share::{Entry, Lookup, Share, SharedFile},
         swarm::{fresh::Fresh, partial::Downloads},
     },
@@ -157,6 +159,7 @@ impl Routes {
             "/" => self.page(),
             "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
+            "/metrics" => self.metrics(),
             "/readyz" if self.status.link.get().is_some_and(Link::is_joined) => {
                 Answer::of(200, "text/plain", "joined\n")
             }
@@ -167,6 +170,16 @@ impl Routes {
             }
         };
         if is_read { plain(answer) } else { not_allowed(method, "GET, HEAD") }
+    }
+
+    fn metrics(&self) -> Answer {
+        let link = self.status.link.get();
+        let now = Now {
+            share: self.share.totals(),
+            is_joined: link.is_some_and(Link::is_joined),
+            lease: link.and_then(Link::lease),
+        };
+        Answer::of(200, MEDIA_TYPE, self.status.metrics.render(&now)).with("Cache-Control", "no-store")
     }
 
     fn page(&self) -> Answer {
@@ -278,8 +291,11 @@ impl Routes {
         }
         let share = self.share.clone();
         let under_way: Weak<()> = Arc::downgrade(&self.uploads);
+        let metrics = self.status.metrics.clone();
         let work = move |body: &mut (dyn io::Read + Send)| {
+            let counted = metrics.begin(Transfer::Upload);
             let answer = upload(&share, body);
+            counted.done(answer.status < 300);
             drop(under_way);
             answer
         };

@@ -22,7 +22,11 @@ use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
     name::{PeerId, Zone},
-    peer::{link::Source, share::Partial},
+    peer::{
+        link::Source,
+        metrics::{Dropped, Metrics, Other},
+        share::Partial,
+    },
 };
 
 /// A content being fetched from many sources at once.
@@ -34,6 +38,7 @@ pub(super) struct Crew {
     file: RwLock<Option<Partial>>,
     running: Running,
     fetcher: Fetcher,
+    metrics: Metrics,
     /// Its part of the peer's connections.
     part: Part,
     /// The own zone.
@@ -142,6 +147,7 @@ impl Crew {
             running,
             part: getter.fetcher.part(),
             fetcher: getter.fetcher.clone(),
+            metrics: getter.metrics.clone(),
             zone: getter.zone.clone(),
             began: Instant::now(),
             state: Mutex::new(state),
@@ -306,7 +312,7 @@ impl Crew {
                 Err(Failure::Disk(error)) => state.broken = Some(error),
                 Err(Failure::Liar(what)) => {
                     state.sources[source].is_hopeless = true;
-                    self.let_go(&mut state, source, what);
+                    self.let_go(&mut state, source, what, Dropped::Lied);
                 }
                 Err(Failure::Source(error)) => {
                     let what = error.to_string();
@@ -320,7 +326,7 @@ impl Crew {
                     // Waiting for nothing costs more than being refused.
                     let weight = if matches!(error, FetchError::Slow) { limits::SOURCE_FAILURES / 2 } else { 1 };
                     if state.plan.failed(source, weight, self.began.elapsed()) {
-                        self.let_go(&mut state, source, what);
+                        self.let_go(&mut state, source, what, Dropped::Failed);
                     }
                 }
             }
@@ -330,10 +336,11 @@ impl Crew {
         }
     }
 
-    fn let_go(&self, state: &mut State, source: SourceId, what: String) {
+    fn let_go(&self, state: &mut State, source: SourceId, what: String, why: Dropped) {
         if state.plan.is_gone(source) {
             return;
         }
+        self.metrics.dropped(why);
         state.plan.remove(source);
         let known = &mut state.sources[source];
         state.notes.push(format!("{} ({}) {what}: going on without it", known.source.peer, known.source.address));
@@ -433,7 +440,10 @@ impl Crew {
     fn hear(&self, source: SourceId, news: News) {
         let mut state = self.lock();
         match news {
-            News::Whole => state.plan.is_whole(source, self.began.elapsed()),
+            News::Whole => {
+                state.sources[source].source.is_partial = false;
+                state.plan.is_whole(source, self.began.elapsed());
+            }
             News::Gained(pieces, count) => state.plan.news(source, &pieces, count, self.began.elapsed()),
         }
     }
@@ -447,6 +457,7 @@ impl Crew {
     /// Takes a run of pieces from a body, one by one: each counts once it has verified.
     fn take(&self, source: SourceId, mut body: Body, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
         let mut taken = 0;
+        let from = if self.lock().sources[source].source.is_partial { Other::Partial } else { Other::Seed };
         for index in run.clone() {
             let Some(piece) = self.pieces.index(index) else { continue };
             let range = self.pieces.range(piece);
@@ -456,13 +467,16 @@ impl Crew {
             while at < range.end {
                 let room = buffer.len().min((range.end - at) as usize);
                 body.fill(&mut buffer[..room])?;
+                self.metrics.received(from, room as u64);
                 verifier.update(&buffer[..room]);
                 if !is_buffered {
                     self.write(&buffer[..room], at)?;
                 }
                 at += room as u64;
             }
-            if !verifier.is_true() {
+            let is_true = verifier.is_true();
+            self.metrics.piece(is_true);
+            if !is_true {
                 let what = format!("sent wrong bytes (piece {} of {})", index + 1, self.pieces.count());
                 return Err(Failure::Liar(what));
             }

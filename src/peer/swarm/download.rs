@@ -20,7 +20,7 @@ use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
     name::PeerId,
-    peer::{link::Source, share::Partial},
+    peer::{link::Source, metrics::Dropped, share::Partial},
 };
 
 /// A download that is whole, or why it is not.
@@ -143,14 +143,17 @@ impl Getter {
             let list = list
                 .map_err(|error| {
                     let is_hopeless = matches!(error, FetchError::Slow | FetchError::OtherRange(_));
-                    (error.to_string(), is_hopeless)
+                    (error.to_string(), is_hopeless, Dropped::Failed)
                 })
-                .and_then(|list| PieceList::parse(&list, pieces, id).map_err(|error| (format!("lies: {error}"), true)));
+                .and_then(|list| {
+                    PieceList::parse(&list, pieces, id).map_err(|error| (format!("lies: {error}"), true, Dropped::Lied))
+                });
             match list {
                 Ok(list) => return Some(list),
                 // Whoever only begins has none yet.
                 Err(_) if source.is_partial => {}
-                Err((what, is_hopeless)) => {
+                Err((what, is_hopeless, why)) => {
+                    self.metrics.dropped(why);
                     let Source { peer, address, .. } = source;
                     watch.note(&format!("{peer} ({address}) {what}: trying another"));
                     failures.push(Failed { peer: peer.clone(), what, is_hopeless });

@@ -22,6 +22,7 @@ use crate::{
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
+        metrics::Metrics,
         share::{Lookup, Share},
     },
     size::KeepFree,
@@ -364,6 +365,7 @@ fn get_by(
         zone: Zone::default(),
         finder: Arc::new(Only(sources.to_vec())),
         fetcher: fetcher.clone(),
+        metrics: Metrics::default(),
     };
     let result = getter.get(id, &path.parse().unwrap(), &notes);
     (result, notes.0.into_inner().unwrap())

@@ -27,11 +27,20 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::{address::origin, limits, peer::throttle::Throttle, tls::Tls};
+use crate::{
+    address::origin,
+    limits,
+    peer::{
+        metrics::{Metrics, Other, Refused, Transfer},
+        throttle::Throttle,
+    },
+    tls::Tls,
+};
 use body::Body;
 use guard::{Guard, Refusal};
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
+use send::Outlet;
 use slots::{Slot, Slots};
 use wire::{NoHead, Wire};
 
@@ -130,6 +139,7 @@ pub(super) struct Door {
     slots: Arc<Slots>,
     /// On the bytes of files.
     limit: Option<Throttle>,
+    metrics: Metrics,
     is_closing: AtomicBool,
 }
 
@@ -143,6 +153,7 @@ impl Door {
         desk: Arc<Desk>,
         direct: Direct,
         limit: Option<Throttle>,
+        metrics: Metrics,
     ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
         // Where the system's queue is full, it drops a client's first packet, which comes again a second later.
@@ -151,7 +162,7 @@ impl Door {
         let is_closing = AtomicBool::new(false);
         let tls = access.tls.clone();
         let guard = Guard::new(access);
-        let door = Arc::new(Self { listener, tls, guard, direct, inner, desk, slots, limit, is_closing });
+        let door = Arc::new(Self { listener, tls, guard, direct, inner, desk, slots, limit, metrics, is_closing });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -209,6 +220,7 @@ impl Door {
                 Ok(head) => head,
                 Err(NoHead::Over) => return,
                 Err(NoHead::Refused(answer)) => {
+                    self.metrics.refused(Refused::Request);
                     if wire.send(&whole(&answer, false, true)).is_ok() {
                         wire.linger();
                     }
@@ -236,6 +248,7 @@ impl Door {
 
     /// Answers who is not let through. Nothing of a body is read for that.
     fn refuse(&self, wire: &mut Wire, slot: &Slot, head: &Head, refusal: &Refusal) -> io::Result<After> {
+        self.metrics.refused(refusal.why);
         if let Some(pause) = refusal.pause
             && !slot.hold(pause)
         {
@@ -268,14 +281,26 @@ impl Door {
             (Ok(answer), Some(Leave::File(file, range))) => {
                 (Reply::File(answer, range.end - range.start), Some((file, range)))
             }
-            (Ok(_), Some(Leave::Work(work))) => (Reply::Own(work(&mut body)), None),
+            (Ok(_), Some(Leave::Work(work))) => {
+                (Reply::Own(work(&mut Counted { body: &mut body, metrics: &self.metrics })), None)
+            }
             (Ok(answer), _) => (Reply::Small(answer), None),
             (Err(_), _) => (Reply::Own(Answer::problem(500, "The request could not be handled.")), None),
         };
         let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
-            Some((file, range)) if !is_head => wire.send_file(&bytes, &*file, range, self.limit.as_ref())?,
+            Some((file, range)) if !is_head => {
+                let under_way = self.metrics.begin(Transfer::Answer);
+                let to = if is_for_a_peer(&head.target) { Other::Partial } else { Other::Client };
+                wire.send_file(
+                    &bytes,
+                    &*file,
+                    range,
+                    Outlet { limit: self.limit.as_ref(), sent: self.metrics.sent(to) },
+                )?;
+                under_way.done(true);
+            }
             _ => wire.send(&bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })
@@ -295,11 +320,33 @@ impl Door {
     /// Tells a client that there is no place for it, without waiting for anything; so there is nothing to tell it under
     /// TLS.
     fn turn_away(&self, stream: &TcpStream) {
+        self.metrics.refused(Refused::Connections);
         if self.tls.is_none() {
             let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
             let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
         }
         let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+/// Whether a target is what a peer asks for that downloads: it wants to hear of pieces with those that come, or fresh
+/// ones. Others may ask so too; nothing but figures hangs on it.
+fn is_for_a_peer(target: &str) -> bool {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    path.starts_with("/content/") && (query.starts_with("since=") || path.ends_with("/fresh"))
+}
+
+/// A body whose bytes are counted as a client's.
+struct Counted<'c, 'w, 'a> {
+    body: &'c mut Body<'w, 'a>,
+    metrics: &'c Metrics,
+}
+
+impl Read for Counted<'_, '_, '_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.body.read(bytes)?;
+        self.metrics.received(Other::Client, read as u64);
+        Ok(read)
     }
 }
 
