@@ -16,6 +16,7 @@
 //! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`codec`] | the tracker's protocol on the wire: messages are counted before they are decoded |
+//! | [`notify`] | tells systemd how the process stands |
 //! | `metrics` | counters, and Prometheus's text format |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
@@ -63,6 +64,7 @@ pub mod fuzz;
 pub mod limits;
 mod metrics;
 pub mod name;
+pub mod notify;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod rate;

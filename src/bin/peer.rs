@@ -17,6 +17,7 @@ use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits,
     name::{PeerId, Zone},
+    notify::Notify,
     peer::{
         console::{self, Console},
         http::{Access, Http, Status},
@@ -208,7 +209,15 @@ fn run(options: Options) -> Result<u8, Failure> {
     let status =
         Status { peer: peer.clone(), zone: zone.clone(), scheme, link: Arc::clone(&known), metrics: metrics.clone() };
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
-    say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
+    let http = Arc::new(http);
+    let serving =
+        format!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display());
+    say(&serving);
+    let notify = Notify::of_environment().map(Arc::new);
+    if let Some(notify) = &notify {
+        notify.ready(&serving);
+        give_signs_of_life(notify, &http).map_err(system)?;
+    }
     if secret.is_none() && !bind.is_loopback() {
         say(format_args!(
             "no secret is set: whoever reaches port {port} can read these files and add others (--secret-file FILE)"
@@ -265,6 +274,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     let ending = if is_signalled { None } else { end.how.get().cloned() };
     let ending = ending.unwrap_or(Ok(Ending::Code(0)))?;
     say("leaving");
+    if let (Ending::Code(_), Some(notify)) = (ending, &notify) {
+        notify.stopping();
+    }
     jobs.stop();
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
@@ -309,6 +321,20 @@ impl End {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
+}
+
+/// Tells a supervisor that wants to hear of it, as long as the door and the routes answer.
+fn give_signs_of_life(notify: &Arc<Notify>, http: &Arc<Http>) -> io::Result<()> {
+    let Some(every) = notify.watchdog() else { return Ok(()) };
+    let (notify, http) = (Arc::clone(notify), Arc::clone(http));
+    spawn("watchdog", move || {
+        loop {
+            if http.is_answering() {
+                notify.alive();
+            }
+            thread::sleep(every);
+        }
+    })
 }
 
 fn cannot_bind(bind: IpAddr, port: u16, error: &io::Error) -> String {

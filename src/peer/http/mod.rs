@@ -106,6 +106,12 @@ impl Http {
         Ok(Self { door, socket, _folder: folder })
     }
 
+    /// Whether the door accepts connections and lets go of them, and the routes answer; false too where either takes
+    /// too long. Who turns others away for want of room answers.
+    pub fn is_answering(&self) -> bool {
+        self.door.is_answering()
+    }
+
     /// Accepts nothing more, and lets what is being served come to its end, until `deadline`.
     pub fn close(&self, deadline: Instant) {
         self.door.close(deadline);

@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::PathBuf,
     sync::{
@@ -37,6 +37,7 @@ use crate::{
     tls::Tls,
 };
 use body::Body;
+use count::{Counted, is_for_a_peer};
 use guard::{Guard, Refusal};
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
@@ -47,11 +48,13 @@ use wire::{NoHead, Wire};
 pub(super) use inner::EXCHANGE;
 
 mod body;
+mod count;
 mod guard;
 mod head;
 mod inner;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
+mod probe;
 mod sealed;
 mod send;
 mod slots;
@@ -177,6 +180,11 @@ impl Door {
         // Wakes the thread that accepts.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         self.slots.close(deadline);
+    }
+
+    /// Whether connections are accepted, and tiny_http answers.
+    pub(super) fn is_answering(&self) -> bool {
+        probe::is_accepting(&self.listener, limits::PROBE_TIME).unwrap_or(false) && self.inner.is_answering()
     }
 
     fn accept(self: &Arc<Self>) {
@@ -325,28 +333,7 @@ impl Door {
             let answer = Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1");
             let _ = rustix::net::send(stream, &whole(&answer, false, true), rustix::net::SendFlags::DONTWAIT);
         }
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-    }
-}
-
-/// Whether a target is what a peer asks for that downloads: it wants to hear of pieces with those that come, or fresh
-/// ones. Others may ask so too; nothing but figures hangs on it.
-fn is_for_a_peer(target: &str) -> bool {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    path.starts_with("/content/") && (query.starts_with("since=") || path.ends_with("/fresh"))
-}
-
-/// A body whose bytes are counted as a client's.
-struct Counted<'c, 'w, 'a> {
-    body: &'c mut Body<'w, 'a>,
-    metrics: &'c Metrics,
-}
-
-impl Read for Counted<'_, '_, '_> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.body.read(bytes)?;
-        self.metrics.received(Other::Client, read as u64);
-        Ok(read)
+        let _ = stream.shutdown(Shutdown::Write);
     }
 }
 
