@@ -21,7 +21,7 @@ SEED = 1
 # How long `make soak` takes.
 MINUTES = 2
 
-.PHONY: help demo test release size bench bench-registry bench-versions bench-swarm bench-locate bench-store bench-tls
+.PHONY: help demo test release deploy size bench bench-registry bench-versions bench-swarm bench-locate bench-store bench-tls
 .PHONY: bench-attacks bench-comeback simulate soak check fuzz clean tools
 
 help: ## this list
@@ -36,6 +36,9 @@ test: tools ## all tests
 
 release: tools ## static binaries for x86-64 and aarch64, in dist/
 	@scripts/release.sh $(TARGETS)
+
+deploy: ## what `make release` made, with units, to HOSTS="a b c" and TRACKER=host by ssh; DRY_RUN=1 only says what it would do
+	@scripts/deploy.sh $(if $(DRY_RUN),--dry-run)
 
 size: tools ## what the binaries weigh, on disk and in memory, against their limits
 	@scripts/release.sh $(NATIVE)

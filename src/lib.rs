@@ -16,11 +16,14 @@
 //! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
 //! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
 //! | [`codec`] | the tracker's protocol on the wire: messages are counted before they are decoded |
+//! | [`notify`] | tells systemd how the process stands |
+//! | `metrics` | counters, and Prometheus's text format |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
 //! | `tracker::store` | several trackers as one; in it the only code that speaks to etcd |
 //! | `peer::share` | the only code that opens files of a share |
 //! | `peer::link` | the peer's only tokio and tonic code, but for what `tls` does below it |
+//! | `peer::metrics` | what a peer counts |
 //! | `peer::throttle` | makes threads wait, so that all together keep a rate |
 //! | `peer::http` | the door, which owns the port, and the only tiny_http code, behind it |
 //! | `peer::swarm` | downloads; in it the only ureq code |
@@ -61,7 +64,9 @@ pub mod content;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod limits;
+mod metrics;
 pub mod name;
+pub mod notify;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod rate;

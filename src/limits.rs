@@ -211,6 +211,14 @@ pub const MONITOR_HEAD_BYTES: usize = 4 << 10;
 /// From a connection there to the end of its answer.
 pub const MONITOR_TIME: Duration = Duration::from_secs(5);
 
+// ---- processes ---------------------------------------------------------------------------------
+
+/// What systemd is told waits so long for it to listen.
+pub const NOTIFY_TIME: Duration = Duration::from_secs(1);
+/// A peer's own connection to its door comes and goes in this time, or the peer gives systemd no sign of life: the
+/// door accepts a thousand in a tenth of a second.
+pub const PROBE_TIME: Duration = Duration::from_secs(5);
+
 // ---- store: what several trackers share --------------------------------------------------------
 
 /// What its keys begin with where `--store` does not say otherwise.

@@ -177,6 +177,24 @@ pub fn from_query(encoded: &str) -> Option<String> {
     percent_encoding::percent_decode_str(&encoded).decode_utf8().ok().map(Into::into)
 }
 
+/// Text with what XML takes for markup escaped, good in element content and in quoted attributes.
+pub fn escape_xml(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            // XML 1.0 has no way to write these two.
+            '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Why a name is refused; a sentence for the person who sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadName(&'static str);
@@ -275,5 +293,11 @@ mod tests {
         {
             assert_eq!(from_query(encoded).as_deref(), value, "{encoded}");
         }
+    }
+
+    #[test]
+    fn xml_has_no_way_out() {
+        let escaped = "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;\u{fffd}";
+        assert_eq!(escape_xml("<a href=\"x\" id='y'>&\u{ffff}"), escaped);
     }
 }

@@ -17,11 +17,13 @@ use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits,
     name::{PeerId, Zone},
+    notify::Notify,
     peer::{
         asks::Asks,
         console::{self, Console},
         http::{Access, Http, Status, scheme},
         link::{Host, Link, LinkConfig, Trackers},
+        metrics::Metrics,
         mirror::{Bounds, Mirror, Wishes},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
@@ -257,12 +259,22 @@ fn run(options: Options) -> Result<u8, Failure> {
     // Serving does not wait for the tracker, so the link comes after it.
     let asks = Arc::new(OnceLock::new());
     let downloads = Downloads::default();
-    let status = Status { asks: asks.clone() };
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
     let scheme = scheme(tls.as_ref());
+    let metrics = Metrics::default();
+    let status =
+        Status { peer: peer.clone(), zone: zone.clone(), scheme, asks: Arc::clone(&asks), metrics: metrics.clone() };
     let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
-    say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
+    let http = Arc::new(http);
+    let serving =
+        format!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display());
+    say(&serving);
+    let notify = Notify::of_environment().map(Arc::new);
+    if let Some(notify) = &notify {
+        notify.ready(&serving);
+        give_signs_of_life(notify, &http).map_err(system)?;
+    }
     if secret.is_none() && !bind.is_loopback() {
         say(format_args!(
             "no secret is set: whoever reaches port {port} can read these files and add others (--secret-file FILE)"
@@ -293,7 +305,7 @@ fn run(options: Options) -> Result<u8, Failure> {
     console::report_hashing(share.clone()).map_err(system)?;
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);
     let finder = Arc::new(link.clone());
-    let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher };
+    let getter = Getter { share: share.clone(), downloads, peer, zone, finder, fetcher, metrics };
     let jobs = Jobs::new(getter);
     let asked = asks.get_or_init(|| Asks { share, link: link.clone(), jobs: jobs.clone() }).clone();
     let joining = link.clone();
@@ -322,6 +334,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     let ending = ending.unwrap_or(Ok(Ending::Code(0)))?;
     say("leaving");
     mirror.inspect(Mirror::stop);
+    if let (Ending::Code(_), Some(notify)) = (ending, &notify) {
+        notify.stopping();
+    }
     jobs.stop();
     link.leave();
     http.close(Instant::now() + limits::LEAVE_TIME);
@@ -366,6 +381,20 @@ impl End {
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
+}
+
+/// Tells a supervisor that wants to hear of it, as long as the door and the routes answer.
+fn give_signs_of_life(notify: &Arc<Notify>, http: &Arc<Http>) -> io::Result<()> {
+    let Some(every) = notify.watchdog() else { return Ok(()) };
+    let (notify, http) = (Arc::clone(notify), Arc::clone(http));
+    spawn("watchdog", move || {
+        loop {
+            if http.is_answering() {
+                notify.alive();
+            }
+            thread::sleep(every);
+        }
+    })
 }
 
 fn cannot_bind(bind: IpAddr, port: u16, error: &io::Error) -> String {

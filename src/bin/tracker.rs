@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use std::{
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
     limits,
+    notify::Notify,
     secret::{self, Secret},
     tls::{self, Role, Tls},
     tracker::{self, Health, Listeners, Shared, log},
@@ -21,7 +23,11 @@ use signal_hook::{
     iterator::Signals,
     low_level::emulate_default_handler,
 };
-use tokio::{runtime, sync::oneshot};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::oneshot,
+    time::sleep,
+};
 
 static COMMAND: Command = Command {
     name: "tracker",
@@ -181,12 +187,31 @@ fn run(Options { listen: on, metrics_listen, store, secret, tls, config }: Optio
         log(format_args!("metrics on http://{}/metrics", address(monitor)?));
     }
     let how = if tls.is_some() { ", by TLS" } else { "" };
-    log(format_args!("tracker listening on {at}, lease {} s{how}", config.lease.as_secs()));
+    let listening = format!("tracker listening on {at}, lease {} s{how}", config.lease.as_secs());
+    log(&listening);
+    let notify = Notify::of_environment().map(Arc::new);
+    if let Some(notify) = &notify {
+        notify.ready(&listening);
+        give_signs_of_life(&runtime, notify);
+    }
     let serving = tracker::serve(Listeners { calls, tls, monitor }, config, secret, health, shared, async {
         let _ = stopped.await;
         log("stopping");
+        notify.inspect(|notify| notify.stopping());
     });
     runtime.block_on(serving).map_err(|error| format!("cannot serve on {at}: {error}"))
+}
+
+/// Tells a supervisor that wants to hear of it, as long as the one thread that answers calls gets round to it.
+fn give_signs_of_life(runtime: &Runtime, notify: &Arc<Notify>) {
+    let Some(every) = notify.watchdog() else { return };
+    let notify = Arc::clone(notify);
+    runtime.spawn(async move {
+        loop {
+            notify.alive();
+            sleep(every).await;
+        }
+    });
 }
 
 fn main() -> ExitCode {

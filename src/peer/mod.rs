@@ -4,6 +4,7 @@ pub mod asks;
 pub mod console;
 pub mod http;
 pub mod link;
+pub mod metrics;
 pub mod mirror;
 pub mod share;
 pub mod swarm;

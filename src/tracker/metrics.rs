@@ -2,17 +2,14 @@
 //! files or addresses.
 
 use std::{
-    fmt::{Display, Write as _},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use tonic::Code;
 
 use super::{callers::Full, log, registry::Figures};
+use crate::metrics::{Text, add, load};
 
 /// The calls of the tracker's protocol; health, reflection and what there is not are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,9 +133,6 @@ pub(super) struct Now {
     pub(super) figures: Figures,
     pub(super) connections: usize,
     pub(super) is_degraded: bool,
-    /// Bytes of this process that are in memory, and its open files; none where the system does not say.
-    pub(super) memory: Option<u64>,
-    pub(super) open_files: Option<u64>,
 }
 
 impl Metrics {
@@ -167,9 +161,7 @@ impl Metrics {
 
     /// All of it in the text format of Prometheus.
     pub(super) fn render(&self, now: &Now) -> String {
-        let mut text = Text(String::new());
-        text.family("enjambre_build_info", "gauge", "Which version this is; always 1.");
-        text.line("enjambre_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        let mut text = Text::new();
         let Figures { peers, holdings, paths, contents, downloads } = now.figures;
         for (name, help, value) in [
             ("enjambre_peers", "Peers whose lease is alive.", peers),
@@ -180,30 +172,17 @@ impl Metrics {
             ("enjambre_connections", "Open connections to the tracker.", now.connections),
             ("enjambre_degraded", "1 while other trackers are not heard of, else 0.", now.is_degraded.into()),
         ] {
-            text.family(name, "gauge", help);
-            text.line(name, &[], value);
+            text.single(name, "gauge", help, value);
         }
-        text.family("enjambre_lease_expiries_total", "counter", "Peers forgotten since they were silent for a lease.");
-        text.line("enjambre_lease_expiries_total", &[], load(&self.expired));
-        let name = "enjambre_log_lines_unwritten_total";
-        text.family(name, "counter", "Lines left out of the log since nobody read it.");
-        text.line(name, &[], log::unwritten());
+        let help = "Peers forgotten since they were silent for a lease.";
+        text.single("enjambre_lease_expiries_total", "counter", help, load(&self.expired));
+        let help = "Lines left out of the log since nobody read it.";
+        text.single("enjambre_log_lines_unwritten_total", "counter", help, log::unwritten());
         let name = "enjambre_connections_refused_total";
-        text.family(name, "counter", "Connections closed at once, by the limit that was reached.");
-        for (limit, count) in ["all", "address"].iter().zip(&self.refused_connections) {
-            text.line(name, &[("limit", limit)], load(count));
-        }
+        let help = "Connections closed at once, by the limit that was reached.";
+        text.counters(name, help, "limit", &["all", "address"], &self.refused_connections);
         self.render_calls(&mut text);
-        for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory of this process that is resident.", now.memory),
-            ("process_open_fds", "Open files and sockets of this process.", now.open_files),
-        ] {
-            if let Some(value) = value {
-                text.family(name, "gauge", help);
-                text.line(name, &[], value);
-            }
-        }
-        text.0
+        text.finish()
     }
 
     fn render_calls(&self, text: &mut Text) {
@@ -262,30 +241,5 @@ impl Timed {
 impl Drop for Timed {
     fn drop(&mut self) {
         self.metrics.answered(self.call, self.code, self.begun.elapsed());
-    }
-}
-
-fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
-}
-
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// The text format, as it grows. Label values here need no escapes.
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (at, (label, value)) in labels.iter().enumerate() {
-            let _ = write!(self.0, "{}{label}=\"{value}\"", if at == 0 { '{' } else { ',' });
-        }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 }

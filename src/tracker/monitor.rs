@@ -1,7 +1,7 @@
 //! `/metrics` and `/healthz` by HTTP, for Prometheus and probes. One request a connection, of which there are
 //! few, each with a deadline: nothing that somebody does here is felt by a call.
 
-use std::{collections::VecDeque, fs, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use httparse::Status;
 use tokio::{
@@ -17,7 +17,7 @@ use super::{
     health::Health,
     metrics::{Metrics, Now},
 };
-use crate::limits;
+use crate::{limits, metrics::MEDIA_TYPE};
 
 /// What the answers come from.
 pub(super) struct Monitor {
@@ -109,22 +109,13 @@ impl Monitor {
             figures: self.calls.figures(),
             connections: self.callers.open(),
             is_degraded: self.health.state().is_degraded,
-            memory: resident_bytes(),
-            // Linux 6.2 and later count them; to count them here would mean to list them all.
-            open_files: fs::metadata("/proc/self/fd").ok().map(|folder| folder.len()).filter(|count| *count > 0),
         }
     }
 }
 
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.strip_suffix(" kB")?.trim().parse().ok());
-    kib.map(|kib: u64| kib << 10)
-}
-
 fn response(has_body: bool, status: &str, more: &str, body: &str) -> String {
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 {status}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\n\
          Cache-Control: no-store\r\nConnection: close\r\n{more}\r\n",
         body.len()
     );

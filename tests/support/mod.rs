@@ -48,6 +48,7 @@ pub mod hosts;
 mod http;
 mod http2;
 mod liar;
+mod metrics;
 mod proxy;
 pub use certificates::*;
 pub use etcd::*;
@@ -56,6 +57,7 @@ pub use grpc::*;
 pub use http::*;
 pub use http2::*;
 pub use liar::*;
+pub use metrics::*;
 pub use proxy::*;
 
 /// How long a test waits for what should take milliseconds. Only a failing test waits it out, so

@@ -60,7 +60,7 @@ impl Routes {
     }
 
     /// Has the connection's own thread do what takes a while.
-    fn call(&self, work: impl FnOnce(&mut (dyn Read + Send)) -> Answer + Send + 'static) -> Outcome {
+    pub(super) fn call(&self, work: impl FnOnce(&mut (dyn Read + Send)) -> Answer + Send + 'static) -> Outcome {
         if Arc::weak_count(&self.calls) >= limits::API_CALLS {
             return plain(Answer::problem(503, "Too much is asked at once; try again soon.").with("Retry-After", "1"));
         }

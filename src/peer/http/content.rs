@@ -35,10 +35,15 @@ impl Routes {
     /// Answers for `/content/<rest>`.
     pub(super) fn content(&self, asking: &Asking, rest: &str, query: &str) -> Outcome {
         let (id, part) = rest.split_once('/').map_or((rest, None), |(id, part)| (id, Some(part)));
+        let (id, is_metalink) = match (id.strip_suffix(".meta4"), part) {
+            (Some(id), None) => (id, true),
+            _ => (id, false),
+        };
         let Ok(id) = id.parse::<ContentId>() else {
             return plain(Answer::problem(400, "A content id is 64 lower-case hex digits."));
         };
         match part {
+            None if is_metalink => self.metalink(asking, &id),
             None => self.bytes(asking, &id, query),
             Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
@@ -196,7 +201,7 @@ fn parameter(query: &str, name: &str) -> Result<Option<usize>, ParseIntError> {
     }
 }
 
-fn absent() -> Answer {
+pub(super) fn absent() -> Answer {
     Answer::problem(404, "This peer does not hold this content.")
 }
 

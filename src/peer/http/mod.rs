@@ -10,8 +10,12 @@ use std::{
     time::Instant,
 };
 
-use super::{asks::Asks, link::Host, share::Share, swarm::partial::Downloads, throttle::Throttle};
-use crate::{secret::Secret, tls::Tls};
+use super::{asks::Asks, link::Host, metrics::Metrics, share::Share, swarm::partial::Downloads, throttle::Throttle};
+use crate::{
+    name::{PeerId, Zone},
+    secret::Secret,
+    tls::Tls,
+};
 use door::{Desk, Door};
 use routes::{Asking, Routes};
 
@@ -19,6 +23,7 @@ mod answer;
 mod api;
 mod content;
 mod door;
+mod metalink;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
 mod page;
@@ -31,8 +36,16 @@ const SOCKET_PATH_BYTES: usize = 107;
 
 /// What a peer tells of itself over HTTP, beside its share.
 pub struct Status {
+    /// Its id.
+    pub peer: PeerId,
+    /// Its zone.
+    pub zone: Zone,
+    /// By what it is asked: `http` or `https`.
+    pub scheme: &'static str,
     /// What it can be asked for, once its parts are together: it serves before.
     pub asks: Arc<OnceLock<Asks>>,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// Who may ask a peer, and for what.
@@ -85,11 +98,18 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
-        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk), scheme(access.tls.as_ref())));
+        let metrics = status.metrics.clone();
+        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
-        let door = Door::open(listener, access, socket.clone(), desk, direct, limit)?;
+        let door = Door::open(listener, access, socket.clone(), desk, direct, limit, metrics)?;
         Ok(Self { door, socket, _folder: folder })
+    }
+
+    /// Whether the door accepts connections and lets go of them, and the routes answer; false too where either takes
+    /// too long. Who turns others away for want of room answers.
+    pub fn is_answering(&self) -> bool {
+        self.door.is_answering()
     }
 
     /// Accepts nothing more, and lets what is being served come to its end, until `deadline`.

@@ -23,8 +23,11 @@ use super::{
 };
 use crate::{
     limits,
+    metrics::MEDIA_TYPE,
     name::SharePath,
     peer::{
+        link::Link,
+        metrics::{Now, Transfer},
         share::{Entry, Lookup, Share, SharedFile},
         swarm::{fresh::Fresh, partial::Downloads},
     },
@@ -41,12 +44,10 @@ pub(super) struct Routes {
     pub(super) fresh: Arc<Mutex<Fresh>>,
     /// What times are told from.
     pub(super) began: Instant,
-    pub(super) status: Status,
+    pub(super) status: Arc<Status>,
     desk: Arc<Desk>,
-    /// One for each call under `/api/` that may take a while.
+    /// One for each question to the tracker, or for a job, under way.
     pub(super) calls: Arc<()>,
-    /// Of the URLs that lead here.
-    scheme: &'static str,
 }
 
 /// Starts tiny_http on the socket, and a thread that answers.
@@ -84,15 +85,9 @@ impl Asking<'_> {
 pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
-    pub(super) fn new(
-        share: Share,
-        downloads: Downloads,
-        status: Status,
-        desk: Arc<Desk>,
-        scheme: &'static str,
-    ) -> Self {
-        let (fresh, began, calls) = (Arc::default(), Instant::now(), Arc::new(()));
-        Self { share, downloads, fresh, began, status, desk, calls, scheme }
+    pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
+        let (fresh, began, calls) = (Arc::default(), Instant::now(), Arc::default());
+        Self { share, downloads, fresh, began, status: Arc::new(status), desk, calls }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -157,6 +152,7 @@ impl Routes {
             "/" => page::answer(),
             "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
+            "/metrics" => self.metrics(),
             "/readyz" if self.status.asks.get().is_some_and(|asks| asks.link.is_joined()) => {
                 Answer::of(200, "text/plain", "joined\n")
             }
@@ -167,6 +163,16 @@ impl Routes {
             }
         };
         if is_read { plain(answer) } else { self.not_allowed(method, "GET, HEAD") }
+    }
+
+    fn metrics(&self) -> Answer {
+        let link = self.status.asks.get().map(|asks| &asks.link);
+        let now = Now {
+            share: self.share.totals(),
+            is_joined: link.is_some_and(Link::is_joined),
+            lease: link.and_then(Link::lease),
+        };
+        Answer::of(200, MEDIA_TYPE, self.status.metrics.render(&now)).with("Cache-Control", "no-store")
     }
 
     /// One page of the share. `next` is there when there may be more, to be asked with `?after=`.
@@ -266,7 +272,13 @@ impl Routes {
             return plain(upload::failure(&error));
         }
         let share = self.share.clone();
-        let work = move |body: &mut (dyn io::Read + Send)| upload(&share, body);
+        let metrics = self.status.metrics.clone();
+        let work = move |body: &mut (dyn io::Read + Send)| {
+            let counted = metrics.begin(Transfer::Upload);
+            let answer = upload(&share, body);
+            counted.done(answer.status < 300);
+            answer
+        };
         (Answer::empty(200), Some(Leave::Work(Box::new(work))))
     }
 
@@ -277,7 +289,7 @@ impl Routes {
 
     /// For who has sent a file to a wrong place, where the right one is: a slash or a path is soon forgotten.
     fn way_to_send(&self, method: &str) -> String {
-        let scheme = self.scheme;
+        let scheme = self.status.scheme;
         match method {
             "PUT" => format!(" A file is sent by `curl -T notes.txt {scheme}://HOST:PORT/files/`."),
             "POST" => format!(" A form is sent by `curl -F file=@notes.txt {scheme}://HOST:PORT/upload`."),

@@ -128,6 +128,8 @@ struct Shared {
 #[derive(Default)]
 struct Standing {
     joined: bool,
+    /// When a tracker confirmed the lease last, and how long that is.
+    lease: Option<(Instant, Duration)>,
     /// The thread has ended.
     ended: bool,
     /// Changes of the share so far, and up to which of them the tracker has been told. None before
@@ -306,6 +308,11 @@ impl Link {
     /// Whether the tracker knows this peer, as far as the last call to it told.
     pub fn is_joined(&self) -> bool {
         self.shared.standing().joined
+    }
+
+    /// How long ago a tracker confirmed the lease last, and how long it is; none before the first join.
+    pub fn lease(&self) -> Option<(Duration, Duration)> {
+        self.shared.standing().lease.map(|(confirmed, length)| (confirmed.elapsed(), length))
     }
 
     /// Waits until the tracker knows this peer, or the link has ended.

@@ -179,8 +179,10 @@ impl Session<'_> {
         }
         self.ever_joined = true;
         self.trouble = None;
+        let stay = Stay { token, lease };
         self.shared.stand(|standing| standing.joined = true);
-        Ok(Stay { token, lease })
+        self.confirmed(&stay);
+        Ok(stay)
     }
 
     /// Announces and renews for as long as the tracker will have it; ends with why it will not.
@@ -300,6 +302,9 @@ impl Session<'_> {
                 }
                 answer => {
                     if answer.is_ok() {
+                        if matches!(call, Insisted::Call(_)) {
+                            self.confirmed(stay);
+                        }
                         self.trouble.take_if(|trouble| *trouble == Trouble::Away);
                         shared.stand(|standing| standing.joined = true);
                     }
@@ -310,13 +315,21 @@ impl Session<'_> {
             if is_busy && !is_renewal && Instant::now() >= self.renew_at {
                 let renewal = RenewRequest { token: stay.token.clone() }.encoded();
                 match shared.caller.tell(&renewal).await {
-                    Ok(_) => self.renew_within(stay, 0.9..1.1),
+                    Ok(_) => {
+                        self.confirmed(stay);
+                        self.renew_within(stay, 0.9..1.1);
+                    }
                     Err(end @ (Refusal::Forgotten | Refusal::Superseded)) => return Err(end),
                     // The call itself is tried again.
                     Err(_) => {}
                 }
             }
         }
+    }
+
+    /// Notes that a tracker has just answered what keeps the lease.
+    fn confirmed(&self, stay: &Stay) {
+        self.shared.standing().lease = Some((std::time::Instant::now(), stay.lease));
     }
 
     /// Puts the next renewal into a part of a third of the lease, where chance will have it.

@@ -24,6 +24,7 @@ use crate::{
     name::{PeerId, SharePath},
     peer::{
         link::Place,
+        metrics::{Dropped, Metrics, Other, Transfer},
         share::{PublishError, Staging},
     },
 };
@@ -83,6 +84,8 @@ impl Batch<'_> {
                     (file, went)
                 }));
                 crowd.report(&mut group, is_end);
+                let metrics = &self.getter.metrics;
+                group.answers.iter().for_each(|(_, went)| metrics.ended(Transfer::Get, went.is_ok()));
                 tell(group);
                 if is_end {
                     return;
@@ -187,8 +190,8 @@ impl State {
         Some((self.waiting.remove(place)?, source))
     }
 
-    /// Notes that a source has failed to give a file.
-    fn failed(&mut self, index: usize, source: usize, place: &Place, failure: &Failure) {
+    /// Notes that a source has failed to give a file; why it is then let go, if it is.
+    fn failed(&mut self, index: usize, source: usize, place: &Place, failure: &Failure) -> Option<Dropped> {
         let Place { peer, address, .. } = place;
         let (what, times, weight) = match failure {
             Failure::Source(error @ (FetchError::Status(_) | FetchError::OtherRange(_))) => {
@@ -197,13 +200,16 @@ impl State {
             Failure::Source(error @ FetchError::Slow) => (error.to_string(), 1, limits::SOURCE_FAILURES / 2),
             Failure::Source(error) => (error.to_string(), 1, 1),
             Failure::Liar(what) => ((*what).to_owned(), limits::SMALL_TRIES, limits::SOURCE_FAILURES),
-            Failure::Disk(_) => return,
+            Failure::Disk(_) => return None,
         };
+        let mut dropped = None;
         let known = &mut self.sources[source];
         known.failures += weight;
         if known.failures >= limits::SOURCE_FAILURES && known.gone.is_none() {
             let path = self.files[index].as_ref().map(|file| format!(" ({})", file.small.path));
-            let path = path.filter(|_| matches!(failure, Failure::Liar(_))).unwrap_or_default();
+            let is_lie = matches!(failure, Failure::Liar(_));
+            dropped = Some(if is_lie { Dropped::Lied } else { Dropped::Failed });
+            let path = path.filter(|_| is_lie).unwrap_or_default();
             self.notes.push(format!("{peer} ({address}) {what}{path}: going on without it"));
             known.gone = Some(what.clone());
         }
@@ -213,6 +219,7 @@ impl State {
                 None => file.failed.push((source, times, what)),
             }
         }
+        dropped
     }
 }
 
@@ -282,7 +289,8 @@ impl<'a> Crowd<'a> {
                     other.insert((source, self.batch.getter.fetcher.connection(self.batch.places[source].address)))
                 }
             };
-            let staging = fetch(link, &content, size, &mut buffer).and_then(|bytes| {
+            let metrics = &self.batch.getter.metrics;
+            let staging = fetch(link, &content, size, &mut buffer, metrics).and_then(|bytes| {
                 let mut staging = self.batch.getter.share.stage().map_err(Failure::Disk)?;
                 staging.write_all(bytes).map_err(Failure::Disk)?;
                 // By the time that the others have come, it may be on disk.
@@ -310,7 +318,8 @@ impl<'a> Crowd<'a> {
                 }
             }
             Err(failure) => {
-                state.failed(index, source, &self.batch.places[source], &failure);
+                let dropped = state.failed(index, source, &self.batch.places[source], &failure);
+                dropped.into_iter().for_each(|why| self.batch.getter.metrics.dropped(why));
                 state.waiting.push_front(index);
                 if let Failure::Disk(error) = failure {
                     state.broken = Some(error);
@@ -368,12 +377,15 @@ fn fetch<'b>(
     id: &ContentId,
     size: u64,
     buffer: &'b mut [u8],
+    metrics: &Metrics,
 ) -> Result<&'b [u8], Failure> {
     let bytes = buffer.get_mut(..size as usize).ok_or(Failure::Liar("claims an impossible size"))?;
     if size > 0 {
         connection.content(id, &(0..size), size, 0)?.0.fill(bytes)?;
+        metrics.received(Other::Seed, size);
     }
     let is_true = ContentId::of(bytes) == *id;
+    metrics.piece(is_true);
     if is_true {
         Ok(bytes)
     } else {

@@ -22,7 +22,11 @@ use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
     name::{PeerId, Zone},
-    peer::{link::Source, share::Partial},
+    peer::{
+        link::Source,
+        metrics::{Dropped, Metrics, Other},
+        share::Partial,
+    },
 };
 
 /// A content being fetched from many sources at once.
@@ -34,6 +38,7 @@ pub(super) struct Crew {
     file: RwLock<Option<Partial>>,
     running: Running,
     fetcher: Fetcher,
+    metrics: Metrics,
     /// Its part of the peer's connections.
     part: Part,
     /// The own zone.
@@ -144,6 +149,7 @@ impl Crew {
             running,
             part: getter.fetcher.part(),
             fetcher: getter.fetcher.clone(),
+            metrics: getter.metrics.clone(),
             zone: getter.zone.clone(),
             began: Instant::now(),
             state: Mutex::new(state),
@@ -308,7 +314,7 @@ impl Crew {
                 Err(Failure::Disk(error)) => state.broken = Some(error),
                 Err(Failure::Liar(what)) => {
                     state.sources[source].is_hopeless = true;
-                    self.let_go(&mut state, source, what);
+                    self.let_go(&mut state, source, what, Dropped::Lied);
                 }
                 Err(Failure::Source(error)) => {
                     let what = error.to_string();
@@ -325,7 +331,7 @@ impl Crew {
                     let is_enough = state.plan.failed(source, weight, self.began.elapsed());
                     // Another connection to it may still bring something.
                     if is_enough || has_hung && !state.plan.is_busy(source) {
-                        self.let_go(&mut state, source, what);
+                        self.let_go(&mut state, source, what, Dropped::Failed);
                     }
                 }
             }
@@ -335,10 +341,11 @@ impl Crew {
         }
     }
 
-    fn let_go(&self, state: &mut State, source: SourceId, what: String) {
+    fn let_go(&self, state: &mut State, source: SourceId, what: String, why: Dropped) {
         if state.plan.is_gone(source) {
             return;
         }
+        self.metrics.dropped(why);
         state.plan.remove(source);
         let known = &mut state.sources[source];
         state.notes.push(format!("{} ({}) {what}: going on without it", known.source.peer, known.source.address));
@@ -438,7 +445,10 @@ impl Crew {
     fn hear(&self, source: SourceId, news: News) {
         let mut state = self.lock();
         match news {
-            News::Whole => state.plan.is_whole(source, self.began.elapsed()),
+            News::Whole => {
+                state.sources[source].source.is_partial = false;
+                state.plan.is_whole(source, self.began.elapsed());
+            }
             News::Gained(pieces, count) => state.plan.news(source, &pieces, count, self.began.elapsed()),
         }
     }
@@ -454,7 +464,11 @@ impl Crew {
     /// content has. That one is fetched once more: a part in 4,096 of a content above 2 GiB.
     fn take(&self, source: SourceId, mut body: Body, run: &Range<usize>, buffer: &mut [u8]) -> Result<u64, Failure> {
         let mut taken = 0;
-        let peer = self.lock().sources[source].source.peer.clone();
+        let (peer, from) = {
+            let state = self.lock();
+            let source = &state.sources[source].source;
+            (source.peer.clone(), if source.is_partial { Other::Partial } else { Other::Seed })
+        };
         for index in run.clone() {
             let Some(piece) = self.pieces.index(index) else { continue };
             let range = self.pieces.range(piece);
@@ -465,13 +479,16 @@ impl Crew {
             while at < range.end {
                 let room = buffer.len().min((range.end - at) as usize);
                 body.fill(&mut buffer[..room])?;
+                self.metrics.received(from, room as u64);
                 verifier.update(&buffer[..room]);
                 if !is_buffered && is_proven {
                     self.write(&buffer[..room], at)?;
                 }
                 at += room as u64;
             }
-            if !verifier.is_true() {
+            let is_true = verifier.is_true();
+            self.metrics.piece(is_true);
+            if !is_true {
                 let what = format!("sent wrong bytes (piece {} of {})", index + 1, self.pieces.count());
                 return Err(Failure::Liar(what));
             }

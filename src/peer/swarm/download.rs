@@ -20,14 +20,14 @@ use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},
     limits,
     name::PeerId,
-    peer::{link::Source, share::Partial},
+    peer::{link::Source, metrics::Dropped, share::Partial},
 };
 
 /// A download that is whole, or why it is not.
 type Fetched = Result<(Arc<Crew>, Partial, u64), InVain>;
 
 /// What came of asking a source for the piece list: that, or what it did, and whether it is hopeless.
-type Listed = (Source, Result<PieceList, (String, bool)>);
+type Listed = (Source, Result<PieceList, (String, bool, Dropped)>);
 
 /// All that were asked have not brought all of it.
 #[derive(Default)]
@@ -167,7 +167,8 @@ impl Getter {
                 Ok(list) => return Ok(Some(list)),
                 // Whoever only begins has none yet.
                 Err(_) if source.is_partial => {}
-                Err((what, is_hopeless)) => {
+                Err((what, is_hopeless, why)) => {
+                    self.metrics.dropped(why);
                     let Source { peer, address, .. } = source;
                     watch.note(&format!("{peer} ({address}) {what}: trying another"));
                     failures.push(Failed { peer, what, is_hopeless });
@@ -187,10 +188,11 @@ impl Getter {
             let list = list
                 .map_err(|error| {
                     let is_hopeless = matches!(error, FetchError::Slow | FetchError::OtherRange(_));
-                    (error.to_string(), is_hopeless)
+                    (error.to_string(), is_hopeless, Dropped::Failed)
                 })
                 .and_then(|list| {
-                    PieceList::parse(&list, &pieces, &id).map_err(|error| (format!("lies: {error}"), true))
+                    PieceList::parse(&list, &pieces, &id)
+                        .map_err(|error| (format!("lies: {error}"), true, Dropped::Lied))
                 });
             // Nobody listens when another was first.
             let _ = tell.send((source, list));

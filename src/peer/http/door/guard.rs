@@ -9,7 +9,10 @@ use std::{
 
 use super::head::Head;
 use crate::{
-    peer::http::{Access, answer::Answer},
+    peer::{
+        http::{Access, answer::Answer},
+        metrics::Refused,
+    },
     secret::Tries,
 };
 
@@ -32,6 +35,7 @@ pub(super) struct Guard {
 
 /// Why a request is not let through.
 pub(super) struct Refusal {
+    pub(super) why: Refused,
     pub(super) answer: Answer,
     /// The answer is held back for so long, and the connection then closed.
     pub(super) pause: Option<Duration>,
@@ -54,7 +58,7 @@ impl Guard {
                 "This peer does not go by the name `{authority}`. Use its address, or start it with --allow-host and \
                  that name."
             );
-            return Err(Refusal { answer: Answer::problem(421, &detail), pause: None });
+            return Err(Refusal { why: Refused::Name, answer: Answer::problem(421, &detail), pause: None });
         }
         let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
         self.check_secret(head, is_read, from, now)?;
@@ -63,7 +67,7 @@ impl Guard {
         }
         let detail = "A page of another site may change nothing here. Send files from this peer's own page, or with a \
                       program such as curl.";
-        Err(Refusal { answer: Answer::problem(403, detail), pause: None })
+        Err(Refusal { why: Refused::Site, answer: Answer::problem(403, detail), pause: None })
     }
 
     /// Whether this peer is meant. Any address is one: a browser that was led here by a name that was bound to
@@ -85,6 +89,7 @@ impl Guard {
         }
         let Some(authorization) = &head.sender.authorization else {
             return Err(Refusal {
+                why: Refused::NoSecret,
                 answer: unauthorized("This swarm has a secret, and the request has none."),
                 pause: None,
             });
@@ -93,7 +98,11 @@ impl Guard {
             return Ok(());
         }
         let pause = self.tries.lock().unwrap_or_else(PoisonError::into_inner).failed(from, now);
-        Err(Refusal { answer: unauthorized("This swarm has another secret."), pause: Some(pause) })
+        Err(Refusal {
+            why: Refused::WrongSecret,
+            answer: unauthorized("This swarm has another secret."),
+            pause: Some(pause),
+        })
     }
 }
 

@@ -21,6 +21,9 @@ pub(in crate::peer::http) const EXCHANGE: &str = "Enjambre-Exchange";
 /// How long an answer from tiny_http may take; its handlers open a file at most.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// What is asked to see whether there is an answer.
+const HEALTH: &[u8] = b"HEAD /healthz HTTP/1.1\r\n\r\n";
+
 /// The connections, and how to open one.
 pub(super) struct Inner {
     socket: PathBuf,
@@ -64,8 +67,17 @@ impl Inner {
         let connection = UnixStream::connect(&self.socket)?;
         connection.set_read_timeout(Some(ANSWER_TIME))?;
         connection.set_write_timeout(Some(ANSWER_TIME))?;
-        exchange(&connection, b"HEAD /healthz HTTP/1.1\r\n\r\n", true)?;
+        exchange(&connection, HEALTH, true)?;
         Ok(connection)
+    }
+
+    /// Whether tiny_http and the routes behind it answer.
+    pub(super) fn is_answering(&self) -> bool {
+        let probe = |connection: UnixStream| exchange(&connection, HEALTH, true).map(|_| connection);
+        let probed = self.take().map_or_else(|| self.open(), probe).ok();
+        let is_answering = probed.is_some();
+        self.put_back(probed);
+        is_answering
     }
 
     /// Has a request answered. `exchange` is the number under which the routes find the rest.
@@ -169,4 +181,40 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(InnerAnswer, usize)>> {
     }
     let status = response.code.unwrap_or(500);
     Ok(Some((InnerAnswer { status, lines, body: Vec::new(), length }, end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    #[test]
+    fn routes_that_are_gone_do_not_answer() {
+        let socket = std::env::temp_dir().join(format!("enjambre-inner-{}", std::process::id()));
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let routes = thread::spawn(move || {
+            let answer = |connection: &mut UnixStream| {
+                let read = connection.read(&mut [0; 1000]).unwrap();
+                assert_eq!(read, HEALTH.len());
+                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n").unwrap();
+            };
+            let open = |_| {
+                let mut connection = listener.accept().unwrap().0;
+                answer(&mut connection);
+                connection
+            };
+            let mut open: Vec<_> = (0..limits::INNER_CONNECTIONS).map(open).collect();
+            // The one that was put back last is asked first.
+            open.last_mut().map(answer);
+        });
+        let inner = Inner::connect(socket.clone()).unwrap();
+        assert!(inner.is_answering());
+        routes.join().unwrap();
+        for _ in 0..2 * limits::INNER_CONNECTIONS {
+            assert!(!inner.is_answering());
+        }
+        std::fs::remove_file(&socket).unwrap();
+    }
 }

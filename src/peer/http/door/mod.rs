@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     ops::Range,
     path::PathBuf,
     sync::{
@@ -27,22 +27,34 @@ use super::{
     answer::{Answer, reason},
     routes::{Asking, Outcome},
 };
-use crate::{address::origin, limits, peer::throttle::Throttle, tls::Tls};
+use crate::{
+    address::origin,
+    limits,
+    peer::{
+        metrics::{Metrics, Other, Refused, Transfer},
+        throttle::Throttle,
+    },
+    tls::Tls,
+};
 use body::Body;
+use count::{Counted, is_for_a_peer};
 use guard::{Guard, Refusal};
 use head::{Framing, Head};
 use inner::{Inner, InnerAnswer};
+use send::Outlet;
 use slots::{Slot, Slots};
 use wire::{NoHead, Wire};
 
 pub(super) use inner::EXCHANGE;
 
 mod body;
+mod count;
 mod guard;
 mod head;
 mod inner;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
+mod probe;
 mod sealed;
 mod send;
 mod slots;
@@ -130,6 +142,7 @@ pub(super) struct Door {
     slots: Arc<Slots>,
     /// On the bytes of files.
     limit: Option<Throttle>,
+    metrics: Metrics,
     is_closing: AtomicBool,
 }
 
@@ -143,6 +156,7 @@ impl Door {
         desk: Arc<Desk>,
         direct: Direct,
         limit: Option<Throttle>,
+        metrics: Metrics,
     ) -> io::Result<Arc<Self>> {
         let inner = Inner::connect(socket)?;
         // Where the system's queue is full, it drops a client's first packet, which comes again a second later.
@@ -151,7 +165,7 @@ impl Door {
         let is_closing = AtomicBool::new(false);
         let tls = access.tls.clone();
         let guard = Guard::new(access);
-        let door = Arc::new(Self { listener, tls, guard, direct, inner, desk, slots, limit, is_closing });
+        let door = Arc::new(Self { listener, tls, guard, direct, inner, desk, slots, limit, metrics, is_closing });
         let accepting = Arc::clone(&door);
         thread::Builder::new()
             .name("door".into())
@@ -166,6 +180,11 @@ impl Door {
         // Wakes the thread that accepts.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         self.slots.close(deadline);
+    }
+
+    /// Whether connections are accepted, and tiny_http answers.
+    pub(super) fn is_answering(&self) -> bool {
+        probe::is_accepting(&self.listener, limits::PROBE_TIME).unwrap_or(false) && self.inner.is_answering()
     }
 
     fn accept(self: &Arc<Self>) {
@@ -209,6 +228,7 @@ impl Door {
                 Ok(head) => head,
                 Err(NoHead::Over) => return,
                 Err(NoHead::Refused(answer)) => {
+                    self.metrics.refused(Refused::Request);
                     if wire.send(&whole(&answer, false, true)).is_ok() {
                         wire.linger();
                     }
@@ -236,6 +256,7 @@ impl Door {
 
     /// Answers who is not let through. Nothing of a body is read for that.
     fn refuse(&self, wire: &mut Wire, slot: &Slot, head: &Head, refusal: &Refusal) -> io::Result<After> {
+        self.metrics.refused(refusal.why);
         if let Some(pause) = refusal.pause
             && !slot.hold(pause)
         {
@@ -271,7 +292,8 @@ impl Door {
             (Ok(_), Some(Leave::Work(work))) => {
                 let busy =
                     || Answer::problem(503, "Too many uploads at once; try again soon.").with("Retry-After", "5");
-                (Reply::Own(slot.upload(|| work(&mut body)).unwrap_or_else(busy)), None)
+                let work = || work(&mut Counted { body: &mut body, metrics: &self.metrics });
+                (Reply::Own(slot.upload(work).unwrap_or_else(busy)), None)
             }
             (Ok(answer), _) => (Reply::Small(answer), None),
             (Err(_), _) => (Reply::Own(Answer::problem(500, "The request could not be handled.")), None),
@@ -279,7 +301,17 @@ impl Door {
         let is_kept = body.is_drained() && head.is_kept && !self.is_closing.load(Ordering::SeqCst);
         let bytes = answer.bytes(is_kept, !is_head);
         match file {
-            Some((file, range)) if !is_head => wire.send_file(&bytes, &*file, range, self.limit.as_ref())?,
+            Some((file, range)) if !is_head => {
+                let under_way = self.metrics.begin(Transfer::Answer);
+                let to = if is_for_a_peer(&head.target) { Other::Partial } else { Other::Client };
+                wire.send_file(
+                    &bytes,
+                    &*file,
+                    range,
+                    Outlet { limit: self.limit.as_ref(), sent: self.metrics.sent(to) },
+                )?;
+                under_way.done(true);
+            }
             _ => wire.send(&bytes)?,
         }
         Ok(if is_kept { After::Kept } else { After::Lingering })
@@ -299,6 +331,7 @@ impl Door {
     /// Tells a client that there is no place for it, without waiting for anything: under TLS, before anything is agreed
     /// on, only that this end has cancelled it.
     fn turn_away(&self, stream: &TcpStream) {
+        self.metrics.refused(Refused::Connections);
         let answer = match self.tls {
             None => whole(
                 &Answer::problem(503, "All connections are in use; try again soon.").with("Retry-After", "1"),
@@ -308,7 +341,7 @@ impl Door {
             Some(_) => CANCELLED.to_vec(),
         };
         let _ = rustix::net::send(stream, &answer, rustix::net::SendFlags::DONTWAIT);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.shutdown(Shutdown::Write);
     }
 }
 

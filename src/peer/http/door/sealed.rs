@@ -4,10 +4,14 @@ use std::{io, net::TcpStream, ops::Range, os::unix::fs::FileExt};
 
 use rustix::net::SendFlags;
 
-use super::{Promised, send::send_all, wire::Pace};
-use crate::{limits, peer::throttle::Throttle, tls::Session};
+use super::{
+    Promised,
+    send::{Outlet, send_all},
+    wire::Pace,
+};
+use crate::{limits, metrics::add, tls::Session};
 
-/// Sends `head`, then the bytes of `range`, no faster than `limit` lets them go. Before the last block
+/// Sends `head`, then the bytes of `range` through `outlet`. Before the last block
 /// goes out, the file is looked at again.
 ///
 /// # Errors
@@ -18,9 +22,10 @@ pub(super) fn send_file(
     head: &[u8],
     promised: &dyn Promised,
     range: Range<u64>,
-    limit: Option<&Throttle>,
+    outlet: Outlet,
 ) -> io::Result<()> {
     let mut pace = Pace::default();
+    let Outlet { limit, sent } = outlet;
     let most = limit.map_or(limits::TLS_SEND_BYTES, |limit| limit.portion().min(limits::TLS_SEND_BYTES));
     let size = usize::try_from(range.end - range.start).unwrap_or(most).saturating_add(head.len());
     let mut block = vec![0; size.min(most.max(head.len()))];
@@ -40,6 +45,7 @@ pub(super) fn send_file(
             return Err(io::Error::other("the file changed while it was sent"));
         }
         session.write(&block[..filled + room], |sealed| send_all(stream, sealed, SendFlags::empty(), &mut pace))?;
+        add(sent, room as u64);
         filled = 0;
     }
     promised.sent();

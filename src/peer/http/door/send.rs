@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind},
     net::TcpStream,
     ops::Range,
+    sync::atomic::AtomicU64,
     time::{Duration, Instant},
 };
 
@@ -15,10 +16,19 @@ use rustix::{
 };
 
 use super::{Promised, wire::Pace};
-use crate::{limits, peer::throttle::Throttle};
+use crate::{limits, metrics::add, peer::throttle::Throttle};
 
 /// A range up to this size goes out in one go, right behind its head in the same packet.
 const TOGETHER_BYTES: u64 = 64 << 10;
+
+/// What the bytes of files go through.
+#[derive(Clone, Copy)]
+pub(super) struct Outlet<'a> {
+    /// No faster than this lets them.
+    pub(super) limit: Option<&'a Throttle>,
+    /// Counts those that have gone.
+    pub(super) sent: &'a AtomicU64,
+}
 
 /// Sends all of `bytes`, unless the client takes them too slowly.
 pub(super) fn send_bytes(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
@@ -46,7 +56,7 @@ fn paced(pace: &mut Pace, mut call: impl FnMut() -> rustix::io::Result<usize>) -
     }
 }
 
-/// Sends `head`, then the bytes of `range`, no faster than `limit` lets them go. Before the last block
+/// Sends `head`, then the bytes of `range` through `outlet`. Before the last block
 /// goes out, the file is looked at again.
 ///
 /// # Errors
@@ -57,9 +67,9 @@ pub(super) fn send_file(
     head: &[u8],
     promised: &dyn Promised,
     range: Range<u64>,
-    limit: Option<&Throttle>,
+    outlet: Outlet,
 ) -> io::Result<()> {
-    send_paced(stream, head, promised, range, limit, Pace::default())
+    send_paced(stream, head, promised, range, outlet, Pace::default())
 }
 
 fn send_paced(
@@ -67,10 +77,11 @@ fn send_paced(
     head: &[u8],
     promised: &dyn Promised,
     range: Range<u64>,
-    limit: Option<&Throttle>,
+    outlet: Outlet,
     mut pace: Pace,
 ) -> io::Result<()> {
     let file = promised.file();
+    let Outlet { limit, sent } = outlet;
     let changed = || io::Error::other("the file changed while it was sent");
     let most = limit.map_or(limits::SEND_BYTES, Throttle::portion) as u64;
     // For what the limit holds up, the client is not to blame: its pace does not count this.
@@ -84,8 +95,9 @@ fn send_paced(
         let mut offset = range.start;
         while offset < range.end {
             let left = (range.end - offset) as usize;
-            if paced(&mut pace, || sendfile(stream, file, Some(&mut offset), left))? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
+            match paced(&mut pace, || sendfile(stream, file, Some(&mut offset), left))? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                bytes => add(sent, bytes as u64),
             }
         }
         promised.sent();
@@ -111,7 +123,9 @@ fn send_paced(
             return Err(changed());
         }
         while piped > 0 {
-            piped -= paced(&mut pace, || splice(&out, None, stream, None, piped, SpliceFlags::MORE))?;
+            let bytes = paced(&mut pace, || splice(&out, None, stream, None, piped, SpliceFlags::MORE))?;
+            add(sent, bytes as u64);
+            piped -= bytes;
         }
         if limit.is_some() {
             // What may go does not wait until it fills a packet.
@@ -166,7 +180,9 @@ mod tests {
         });
         let pace = Pace::new(Duration::from_millis(500), 1 << 20);
         let began = Instant::now();
-        let sent = send_paced(&server, b"HTTP/1.1 200 OK\r\n\r\n", &Bytes(file), 0..size, None, pace);
+        let count = AtomicU64::new(0);
+        let outlet = Outlet { limit: None, sent: &count };
+        let sent = send_paced(&server, b"HTTP/1.1 200 OK\r\n\r\n", &Bytes(file), 0..size, outlet, pace);
         assert_eq!(sent.unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         server.shutdown(std::net::Shutdown::Both).unwrap();

@@ -11,11 +11,11 @@ use rustix::net::SendFlags;
 
 use super::{
     Promised, head, sealed,
-    send::{send_all, send_bytes, send_file},
+    send::{Outlet, send_all, send_bytes, send_file},
 };
 use crate::{
     limits,
-    peer::{http::answer::Answer, throttle::Throttle},
+    peer::http::answer::Answer,
     tls::{Session, is_timeout, is_tls, receive},
 };
 
@@ -173,11 +173,11 @@ impl<'a> Wire<'a> {
         head: &[u8],
         promised: &dyn Promised,
         range: Range<u64>,
-        limit: Option<&Throttle>,
+        outlet: Outlet,
     ) -> io::Result<()> {
         match &mut self.session {
-            None => send_file(self.stream, head, promised, range, limit),
-            Some(session) => sealed::send_file(self.stream, session, head, promised, range, limit),
+            None => send_file(self.stream, head, promised, range, outlet),
+            Some(session) => sealed::send_file(self.stream, session, head, promised, range, outlet),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
+        metrics::Metrics,
         share::{Lookup, Share},
     },
     size::KeepFree,
@@ -130,6 +131,7 @@ fn get_by(
         zone: Zone::default(),
         finder: Arc::new(Only(sources.to_vec())),
         fetcher: fetcher.clone(),
+        metrics: Metrics::default(),
     };
     let result = getter.get(id, &path.parse().unwrap(), None, &notes);
     (result, notes.0.into_inner().unwrap())
