@@ -210,7 +210,7 @@ impl Queue {
     pub(super) fn new(lease: Duration) -> Self {
         let now = Instant::now();
         Self {
-            longest_pause: limits::SHED_PAUSE.end.min(lease / 3),
+            longest_pause: limits::SHED_PAUSE.end.min(lease / 4),
             places: AtomicUsize::new(0),
             reading: Semaphore::new(limits::ANNOUNCES),
             turns: Semaphore::new(1),
@@ -340,12 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_turned_away_are_told_different_times_and_none_beyond_a_third_of_a_lease() {
+    fn those_who_are_turned_away_are_told_different_times_and_none_beyond_a_quarter_of_a_lease() {
         let now = Instant::now();
         for lease in [Duration::from_secs(1), Duration::from_secs(15), Duration::from_secs(3600)] {
             let queue = Queue::new(lease);
             queue.pace().turn = Duration::from_millis(10);
-            let most = limits::SHED_PAUSE.end.min(lease / 3);
+            let most = limits::SHED_PAUSE.end.min(lease / 4);
             let told: Vec<_> = (0..1000).map(|_| queue.pause(now)).collect();
             assert!(told.iter().all(|pause| (limits::SHED_PAUSE.start / 2..=most).contains(pause)), "{lease:?}");
             assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len());
