@@ -134,6 +134,8 @@ struct Peer {
     /// From where it was reported dead since its last renewal, at most [`limits::SUSPECTED_BY`] origins.
     reported_by: Vec<IpAddr>,
     files: Handle<Inventory>,
+    /// See [`Source::told`].
+    told: Box<[u8]>,
 }
 
 impl Peer {
@@ -228,7 +230,8 @@ impl Registry {
     fn insert(&mut self, join: Join, incarnation: u64) -> Handle<Peer> {
         let Join { id, identity, address, zone } = join;
         let (is_served, reported_by, files) = (false, Vec::new(), Handle::FIRST);
-        let entry = Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, files };
+        let told = Source::told(&id, address, &zone);
+        let entry = Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, files, told };
         let peer = self.peers.insert(entry);
         self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);
