@@ -156,9 +156,10 @@ pub const QUEUED_BEFORE_JOINS: usize = QUEUED / 2;
 pub const ARRIVAL_TIME: Duration = Duration::from_millis(100);
 /// Of [`QUEUED`], so many from one address, so that a stranger who stalls announces does not stop all others.
 pub const ADDRESS_QUEUED: usize = QUEUED / 4;
-/// The least and the most that a shed call is told to wait, and a third of a lease at most; each is told another
-/// time, one turn behind the one before it.
-pub const SHED_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(5);
+/// The least and the most that a shed call is told to wait, and a quarter of a lease at most; each is told another
+/// time, one turn behind the one before it. Its peer waits up to a third longer, by chance: [`RETRY_TIME_MAX`], and
+/// a third of a lease.
+pub const SHED_PAUSE: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(3750);
 /// Streams that a health watch or reflection holds open, all together; one takes about 6 KiB.
 pub const TRACKER_STREAMS: usize = 256;
 /// Connections to one tracker. An idle one with a joined peer costs it 28 KiB, under TLS some 35.

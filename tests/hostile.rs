@@ -7,7 +7,12 @@
 
 mod support;
 
-use std::task::{Context, Poll};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use enjambre::{
     codec::Plain,
@@ -17,6 +22,7 @@ use enjambre::{
         SearchRequest, tracker_client::TrackerClient,
     },
 };
+use http_body::Frame;
 use prost::{Message, bytes::Bytes};
 use support::*;
 use tonic::{
@@ -198,6 +204,49 @@ async fn there_are_six_calls_and_no_others() {
     let renew = RenewRequest { token: scene.token.clone() }.encode_to_vec();
     if let Err(status) = call(&scene.channel, &path("Renew"), vec![renew, vec![0xff; 10_000]]).await {
         assert_eq!(status.code(), Code::InvalidArgument);
+    }
+    scene.assert_unharmed().await;
+}
+
+/// A body that comes in these pieces.
+struct Pieces(VecDeque<Bytes>);
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// Most are in one piece, and for them there is a shorter way.
+#[tokio::test]
+async fn a_message_in_two_pieces_is_answered_as_one_in_one() {
+    let scene = Scene::new().await;
+    let content = scene.before.found[0].content.clone();
+    for (method, message) in [
+        ("Renew", RenewRequest { token: scene.token.clone() }.encode_to_vec()),
+        ("Locate", LocateRequest { content, ..LocateRequest::default() }.encode_to_vec()),
+    ] {
+        let expected = call(&scene.channel, &path(method), vec![message.clone()]).await.unwrap();
+        let bytes = Bytes::from([&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat());
+        for at in 0..=bytes.len() {
+            let pieces = Pieces([bytes.slice(..at), bytes.slice(at..)].into());
+            let request = http::Request::post(path(method)).header("content-type", "application/grpc");
+            let mut channel = scene.channel.clone();
+            poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+            let answer = channel.call(request.body(Body::new(pieces)).unwrap()).await.unwrap();
+            let (mut body, mut answered, mut trailers) = (answer.into_body(), Vec::new(), None);
+            while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)).await {
+                match frame.unwrap().into_data() {
+                    Ok(data) => answered.extend(data),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                }
+            }
+            assert_eq!(answered[5..], expected, "{method} split at {at}");
+            assert_eq!(trailers.unwrap()["grpc-status"], "0");
+        }
     }
     scene.assert_unharmed().await;
 }

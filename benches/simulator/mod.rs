@@ -17,10 +17,7 @@ use std::time::Duration;
 use enjambre::{
     content::{ContentId, Pieces},
     limits,
-    peer::swarm::{
-        fresh::Fresh,
-        plan::{Ask, SourceId},
-    },
+    peer::swarm::{border::SourceId, fresh::Fresh, plan::Ask},
 };
 
 use clock::{Clock, Event};

@@ -16,6 +16,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::task::yield_now;
 
 use super::{
+    located,
     log::log,
     metrics::Metrics,
     registry::{
@@ -276,7 +277,13 @@ impl Calls {
         Ok(search_reply(registry.search_exact(&path, cursor.as_ref(), is_local), near))
     }
 
-    pub(super) fn locate(&self, from: IpAddr, request: &proto::LocateRequest) -> Result<proto::LocateReply, Refused> {
+    /// `tell` makes the reply.
+    pub(super) fn locate<T>(
+        &self,
+        from: IpAddr,
+        request: &proto::LocateRequest,
+        tell: impl FnOnce(located::Reply<'_>) -> T,
+    ) -> Result<T, Refused> {
         let id = content_id("content", &request.content)?;
         let asker = if request.token.is_empty() { None } else { Some(self.token(&request.token)?) };
         if request.dead.len() > limits::DEAD {
@@ -286,22 +293,10 @@ impl Calls {
         let dead = dead.collect::<Result<Vec<_>, _>>()?;
         let ask = Ask { id, dead: &dead, from, dice: u64::from_ne_bytes(random()) };
         let (mut registry, _) = self.registry();
-        let located = match asker {
+        Ok(tell(located::Reply::new(match asker {
             Some(token) => registry.locate_for(token, &ask)?,
             None => registry.locate(&ask),
-        };
-        Ok(proto::LocateReply {
-            paths: located.paths,
-            sources: (located.sources.into_iter())
-                .map(|source| proto::Source {
-                    peer_id: source.id.as_str().to_owned(),
-                    address: address_text(source.address),
-                    zone: source.zone.as_str().to_owned(),
-                    size: source.size,
-                    partial: source.is_partial,
-                })
-                .collect(),
-        })
+        })))
     }
 
     pub(super) fn peers(&self, from: IpAddr, request: &proto::PeersRequest) -> Result<proto::PeersReply, Refused> {
@@ -557,7 +552,7 @@ mod tests {
             assert_eq!(calls.search(there, &search).unwrap(), proto::SearchReply::default());
         }
         let locate = proto::LocateRequest { content: vec![1; 32], ..proto::LocateRequest::default() };
-        assert_eq!(calls.locate(here, &locate).unwrap().sources[0].zone, "z1");
-        assert_eq!(calls.locate(there, &locate).unwrap(), proto::LocateReply::default());
+        assert_eq!(calls.locate(here, &locate, |reply| reply.message()).unwrap().sources[0].zone, "z1");
+        assert_eq!(calls.locate(there, &locate, |reply| reply.message()).unwrap(), proto::LocateReply::default());
     }
 }

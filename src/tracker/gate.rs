@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http_body::Frame;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{
     Code, Status,
@@ -28,6 +29,7 @@ use super::{
     callers::{Caller, Queued},
     calls::random,
     codes::promised,
+    direct::{self, Told},
     lock::Lock,
     metrics::{Call, Metrics, Shed, Timed},
     refusals::{self, Log},
@@ -50,6 +52,7 @@ pub(super) struct Gate(Arc<Inner>);
 struct Inner {
     announces: TrackerServer<Wire>,
     others: TrackerServer<Wire>,
+    wire: Arc<Wire>,
     #[cfg(any(feature = "health", feature = "reflection"))]
     standard: super::standard::Standard,
     lock: Lock,
@@ -68,7 +71,8 @@ impl Gate {
         let wire = Arc::new(wire);
         Self(Arc::new(Inner {
             announces: TrackerServer::from_arc(Arc::clone(&wire)).max_decoding_message_size(limits::RPC_BYTES),
-            others: TrackerServer::from_arc(wire).max_decoding_message_size(limits::RPC_SMALL_BYTES),
+            others: TrackerServer::from_arc(Arc::clone(&wire)).max_decoding_message_size(limits::RPC_SMALL_BYTES),
+            wire,
             #[cfg(any(feature = "health", feature = "reflection"))]
             standard,
             lock: Lock::new(secret),
@@ -108,44 +112,66 @@ impl Gate {
         Ok(Some(Place::new(queue, queued)))
     }
 
-    fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>) -> Answer {
+    fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>) -> Way {
         let now = Instant::now();
         // Before all else: who has no secret uses up nothing of what its address may ask.
         if let Err((status, answer)) = self.0.lock.open(request.headers(), caller.address, now) {
             self.0.log.refused(call, caller.address, &status);
-            return answer;
+            return Way::Other(answer);
         }
         let place = match self.admit(call, caller, now) {
             Ok(place) => place,
             Err((why, status)) => {
                 self.0.metrics.shed(call, why);
                 self.0.log.refused(call, caller.address, &status);
-                return at_once(status);
+                return Way::Other(at_once(status));
             }
         };
         #[cfg(any(feature = "health", feature = "reflection"))]
         if request.uri().path().starts_with("/grpc.") {
-            return self.0.standard.call(request);
+            return Way::Other(self.0.standard.call(request));
         }
         if call == Call::Announce {
             let (mut announces, queue) = (self.0.announces.clone(), Arc::clone(&self.0.queue));
-            return Box::pin(async move {
+            return Way::Other(Box::pin(async move {
                 let _place = place;
                 // Nobody closes the semaphore, and who waits here too long meets the call's time-out.
                 let _reading = queue.reading.acquire().await;
                 Ok(promised(announces.call(request).await?, limits::RPC_BYTES))
-            });
+            }));
+        }
+        if matches!(call, Call::Renew | Call::Locate) {
+            return Way::Direct(Box::pin(self.clone().answer_directly(call, Arc::clone(caller), request)));
         }
         let mut others = self.0.others.clone();
-        Box::pin(async move {
+        Way::Other(Box::pin(async move {
             let _place = place;
             Ok(promised(others.call(request).await?, limits::RPC_SMALL_BYTES))
-        })
+        }))
+    }
+
+    /// Answers what is as it should be without tonic; it answers the rest.
+    async fn answer_directly(
+        self,
+        call: Call,
+        caller: Arc<Caller>,
+        mut request: http::Request<Body>,
+    ) -> Result<http::Response<Told>, Infallible> {
+        let read = match direct::only_piece(request.body_mut()).await {
+            Ok(piece) => match self.0.wire.answer_directly(call, &caller, &piece) {
+                Some(answer) => return Ok(answer.unwrap_or_else(Status::into_http)),
+                None => [Ok(Frame::data(piece))].into(),
+            },
+            Err(read) => read,
+        };
+        let request = request.map(|rest| Body::new(direct::Begun { read, rest }));
+        let answer = self.0.others.clone().call(request).await?;
+        Ok(promised(answer, limits::RPC_SMALL_BYTES).map(Told::Other))
     }
 }
 
 impl Service<http::Request<Body>> for Gate {
-    type Response = http::Response<Body>;
+    type Response = http::Response<Told>;
     type Error = Infallible;
     type Future = Passing;
 
@@ -158,23 +184,32 @@ impl Service<http::Request<Body>> for Gate {
         let timed = Timed::new(Arc::clone(&self.0.metrics), call);
         let answer = match request.extensions().get::<Arc<Caller>>().cloned() {
             Some(caller) => self.answer(call, &caller, request),
-            None => at_once(Status::internal("the connection has no address")),
+            None => Way::Other(at_once(Status::internal("the connection has no address"))),
         };
         Passing { answer, timed: Some(timed) }
     }
 }
 
+/// How an answer comes about.
+enum Way {
+    Direct(BoxFuture<http::Response<Told>, Infallible>),
+    Other(Answer),
+}
+
 /// An answer under way, which is counted when it comes, or does not.
 pub(super) struct Passing {
-    answer: Answer,
+    answer: Way,
     timed: Option<Timed>,
 }
 
 impl Future for Passing {
-    type Output = Result<http::Response<Body>, Infallible>;
+    type Output = Result<http::Response<Told>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(self.answer.as_mut().poll(cx));
+        let answer = match &mut self.answer {
+            Way::Direct(answer) => ready!(answer.as_mut().poll(cx)),
+            Way::Other(answer) => ready!(answer.as_mut().poll(cx)).map(|answer| answer.map(Told::Other)),
+        };
         if let (Some(timed), Ok(response)) = (self.timed.take(), &answer) {
             // What succeeds says so only behind its body.
             let status = response.headers().get("grpc-status");
@@ -210,7 +245,7 @@ impl Queue {
     pub(super) fn new(lease: Duration) -> Self {
         let now = Instant::now();
         Self {
-            longest_pause: limits::SHED_PAUSE.end.min(lease / 3),
+            longest_pause: limits::SHED_PAUSE.end.min(lease / 4),
             places: AtomicUsize::new(0),
             reading: Semaphore::new(limits::ANNOUNCES),
             turns: Semaphore::new(1),
@@ -340,12 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn those_who_are_turned_away_are_told_different_times_and_none_beyond_a_third_of_a_lease() {
+    fn those_who_are_turned_away_are_told_different_times_and_none_beyond_a_quarter_of_a_lease() {
         let now = Instant::now();
         for lease in [Duration::from_secs(1), Duration::from_secs(15), Duration::from_secs(3600)] {
             let queue = Queue::new(lease);
             queue.pace().turn = Duration::from_millis(10);
-            let most = limits::SHED_PAUSE.end.min(lease / 3);
+            let most = limits::SHED_PAUSE.end.min(lease / 4);
             let told: Vec<_> = (0..1000).map(|_| queue.pause(now)).collect();
             assert!(told.iter().all(|pause| (limits::SHED_PAUSE.start / 2..=most).contains(pause)), "{lease:?}");
             assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len());

@@ -146,6 +146,8 @@ struct Peer {
     reported_by: Vec<IpAddr>,
     mirror: Option<Mirror>,
     files: Handle<Inventory>,
+    /// See [`Source::told`].
+    told: Box<[u8]>,
 }
 
 impl Peer {
@@ -240,8 +242,9 @@ impl Registry {
     fn insert(&mut self, join: Join, incarnation: u64) -> Handle<Peer> {
         let Join { id, identity, address, zone } = join;
         let (is_served, reported_by, mirror, files) = (false, Vec::new(), None, Handle::FIRST);
+        let told = Source::told(&id, address, &zone);
         let entry =
-            Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, mirror, files };
+            Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, mirror, files, told };
         let peer = self.peers.insert(entry);
         self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);

@@ -10,6 +10,7 @@ use std::{
 use tokio::{sync::oneshot, task::yield_now, time::sleep};
 use tonic::{
     Code, Request, Response, Status,
+    codegen::http,
     transport::server::{Connected, Server},
 };
 
@@ -17,8 +18,10 @@ use super::{
     callers::{Caller, Callers},
     calls::{Calls, Config, Refused},
     connections::{Connection, Connections},
+    direct,
     gate::{Gate, Queue},
     health::Health,
+    located,
     metrics::{Call, Metrics},
     monitor::Monitor,
     refusals::{Log, status},
@@ -142,14 +145,30 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    fn answer<T>(&self, call: Call, caller: &Caller, reply: Result<T, Refused>) -> Result<Response<T>, Status> {
-        reply.map(Response::new).map_err(|refused| {
+    fn answer<T>(&self, call: Call, caller: &Caller, reply: Result<T, Refused>) -> Result<T, Status> {
+        reply.map_err(|refused| {
             let status = status(refused);
             // Not found is what all peers hear after a restart; their joins are logged.
             if status.code() != Code::NotFound {
                 self.log.refused(call, caller.address, &status);
             }
             status
+        })
+    }
+
+    /// The answer to a renewal or a locate of one plain message; none if this is not one.
+    pub(super) fn answer_directly(
+        &self,
+        call: Call,
+        caller: &Caller,
+        bytes: &[u8],
+    ) -> Option<Result<http::Response<direct::Told>, Status>> {
+        Some(if call == Call::Renew {
+            let reply = self.calls.renew(&direct::message(bytes)?);
+            self.answer(call, caller, reply.map(|RenewReply {}| direct::answer(0, |_| {})))
+        } else {
+            let answer = |reply: located::Reply<'_>| direct::answer(reply.len(), |bytes| reply.put(bytes));
+            self.answer(call, caller, self.calls.locate(caller.address, &direct::message(bytes)?, answer))
         })
     }
 }
@@ -165,31 +184,32 @@ impl Tracker for Wire {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let caller = caller(&request)?;
         let _turn = self.queue.turn(Call::Join).await;
-        self.answer(Call::Join, caller, self.calls.join(caller.address, request.get_ref()))
+        self.answer(Call::Join, caller, self.calls.join(caller.address, request.get_ref())).map(Response::new)
     }
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
         let caller = caller(&request)?;
         let _turn = self.queue.turn(Call::Announce).await;
-        self.answer(Call::Announce, caller, self.calls.announce(request.get_ref()).await)
+        self.answer(Call::Announce, caller, self.calls.announce(request.get_ref()).await).map(Response::new)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
-        self.answer(Call::Renew, caller(&request)?, self.calls.renew(request.get_ref()))
+        self.answer(Call::Renew, caller(&request)?, self.calls.renew(request.get_ref())).map(Response::new)
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveReply>, Status> {
-        self.answer(Call::Leave, caller(&request)?, self.calls.leave(request.get_ref()))
+        self.answer(Call::Leave, caller(&request)?, self.calls.leave(request.get_ref())).map(Response::new)
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchReply>, Status> {
         let caller = caller(&request)?;
-        self.answer(Call::Search, caller, self.calls.search(caller.address, request.get_ref()))
+        self.answer(Call::Search, caller, self.calls.search(caller.address, request.get_ref())).map(Response::new)
     }
 
     async fn locate(&self, request: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         let caller = caller(&request)?;
-        self.answer(Call::Locate, caller, self.calls.locate(caller.address, request.get_ref()))
+        let reply = self.calls.locate(caller.address, request.get_ref(), |reply| reply.message());
+        self.answer(Call::Locate, caller, reply).map(Response::new)
     }
 
     type WatchStream = Watching;
@@ -197,11 +217,11 @@ impl Tracker for Wire {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
         let watching = self.calls.watch(request.get_ref());
         let watching = watching.map(|(watcher, wanted)| Watching::begin(Arc::clone(&self.calls), watcher, wanted));
-        self.answer(Call::Watch, caller(&request)?, watching)
+        self.answer(Call::Watch, caller(&request)?, watching).map(Response::new)
     }
 
     async fn peers(&self, request: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
         let caller = caller(&request)?;
-        self.answer(Call::Peers, caller, self.calls.peers(caller.address, request.get_ref()))
+        self.answer(Call::Peers, caller, self.calls.peers(caller.address, request.get_ref())).map(Response::new)
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use super::{
     budget::{self, Part},
     connection::Connection,
-    fetch::FetchError,
+    fetch_error::FetchError,
     get::{GetError, Getter},
 };
 use crate::{

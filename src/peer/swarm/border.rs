@@ -7,8 +7,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::plan::SourceId;
 use crate::{content::Bitmap, limits};
+
+/// The number of a source in a plan.
+pub type SourceId = usize;
 
 /// Where a source is, and what its peer's name makes of it.
 #[derive(Clone, Copy, Default)]

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fetch::FetchError;
+use super::fetch_error::FetchError;
 use crate::{
     content::{ContentId, Pieces},
     limits,

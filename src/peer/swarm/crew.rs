@@ -10,13 +10,14 @@ use std::{
 };
 
 use super::{
-    border::Whence,
+    border::{SourceId, Whence},
     budget::{Part, Place},
     connection::{Body, Connection, News},
-    fetch::{FetchError, Fetcher},
+    fetch::Fetcher,
+    fetch_error::FetchError,
     get::Getter,
     partial::Running,
-    plan::{Ask, Plan, SourceId},
+    plan::{Ask, Plan},
 };
 use crate::{
     content::{ContentId, PieceList, PieceVerifier, Pieces},

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     crew::{Crew, Failed, Progress},
-    fetch::FetchError,
+    fetch_error::FetchError,
     get::{Finder, GetError, Getter, Watch},
 };
 use crate::{

@@ -12,6 +12,7 @@ mod connection;
 mod crew;
 mod download;
 mod fetch;
+mod fetch_error;
 mod get;
 #[cfg(test)]
 mod liars;
@@ -19,5 +20,6 @@ mod liars;
 pub use batch::{Batch, Group, Small};
 #[cfg(any(test, fuzzing))]
 pub(crate) use connection::oracle;
-pub use fetch::{FetchError, Fetcher};
+pub use fetch::Fetcher;
+pub use fetch_error::FetchError;
 pub use get::{Finder, GetError, Getter, Report, Watch};

@@ -17,11 +17,8 @@ mod tests;
 
 use std::{ops::Range, time::Duration};
 
-use super::border::{Border, Whence};
+use super::border::{Border, SourceId, Whence};
 use crate::{content::Bitmap, limits, rate::Rate};
-
-/// The number of a source in a plan.
-pub type SourceId = usize;
 
 /// What to ask a source for next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,6 +93,9 @@ impl Registry {
 
     fn make(&mut self, peer: Handle<Peer>, underway: &mut Underway<'_>, most: usize) -> bool {
         let files = self.peers[peer].files;
+        if underway.made == 0 {
+            self.files.expect(files, underway.news.iter().filter(|(_, content)| content.is_some()).count());
+        }
         let part = &underway.news[underway.made..];
         let part = &part[..most.min(part.len())];
         underway.made += part.len();

@@ -19,7 +19,7 @@ use self::contents::Contents;
 pub(super) use self::{contents::Held, holders::Holders};
 use super::{
     Content, Peer,
-    lists::{List, Lists},
+    lists::{List, Lists, Owners},
     names::{Name, Names},
     slab::{Handle, Slab},
     sorted::Sorted,
@@ -49,6 +49,18 @@ pub(super) struct Version {
     before: Option<Handle<Self>>,
 }
 
+impl Owners<Inventory, Version> for Slab<Version> {
+    fn list(&mut self, owner: Handle<Version>) -> &mut List<Inventory> {
+        &mut self[owner].holders
+    }
+}
+
+impl Owners<Version, Name> for Names {
+    fn list(&mut self, owner: Handle<Name>) -> &mut List<Version> {
+        &mut self[owner].versions
+    }
+}
+
 /// Inventories by handle, each with the number of its versions of one content.
 type Tally = Vec<(Handle<Inventory>, u32)>;
 
@@ -57,8 +69,8 @@ pub(super) struct Files {
     versions: Slab<Version>,
     contents: Contents,
     tallies: Slab<Tally>,
-    versions_of: Lists<Version>,
-    lists: Lists<Inventory>,
+    versions_of: Lists<Version, Name>,
+    lists: Lists<Inventory, Version>,
     inventories: Slab<Inventory>,
     /// Those on loopback.
     local: BTreeSet<Handle<Inventory>>,
@@ -127,6 +139,12 @@ impl Files {
         !self.gone.is_empty() || self.names.tidy(0)
     }
 
+    /// Makes room for the first files of a peer, of which there are to be so many: grown by and by, an inventory would
+    /// leave holes in the memory.
+    pub(super) fn expect(&mut self, inventory: Handle<Inventory>, files: usize) {
+        self.inventories[inventory].versions.reserve(files);
+    }
+
     /// Makes `content` what a peer has under a path; what it no longer has there.
     pub(super) fn set(
         &mut self,
@@ -158,19 +176,20 @@ impl Files {
 
     fn hold(&mut self, inventory: Handle<Inventory>, name: Handle<Name>, content: Content) {
         let version = self.version(name, content);
-        let Version { holders, held, .. } = &mut self.versions[version];
+        let Version { holders, held, .. } = &self.versions[version];
+        let held = *held;
         if let Err(at) = self.lists.get(holders).binary_search(&inventory) {
-            self.lists.insert(holders, at, inventory);
+            self.lists.insert(&mut self.versions, version, at, inventory);
         }
-        if let Some(tally) = self.contents[*held].tally {
+        if let Some(tally) = self.contents[held].tally {
             let tally = &mut self.tallies[tally];
             match tally.binary_search_by_key(&inventory, |&(other, _)| other) {
                 Ok(at) => tally[at].1 += 1,
                 Err(at) => tally.insert(at, (inventory, 1)),
             }
         }
-        if !self.contents[*held].is_first {
-            self.contents.claim(inventory, *held);
+        if !self.contents.is_first(held) {
+            self.contents.claim(inventory, held);
         }
         let entry = &mut self.inventories[inventory];
         entry.versions.insert(version, |other| self.versions[other].name.cmp(&name));
@@ -191,11 +210,12 @@ impl Files {
 
     /// Takes an inventory from a version's holders, and forgets what nobody holds any more.
     fn release(&mut self, inventory: Handle<Inventory>, version: Handle<Version>) {
-        let Version { holders, held, .. } = &mut self.versions[version];
+        let Version { holders, held, .. } = &self.versions[version];
+        let held = *held;
         if let Ok(at) = self.lists.get(holders).binary_search(&inventory) {
-            self.lists.remove(holders, at);
+            self.lists.remove(&mut self.versions, version, at);
         }
-        if let Some(tally) = self.contents[*held].tally {
+        if let Some(tally) = self.contents[held].tally {
             let tally = &mut self.tallies[tally];
             if let Ok(at) = tally.binary_search_by_key(&inventory, |&(other, _)| other) {
                 tally[at].1 -= 1;
@@ -204,8 +224,7 @@ impl Files {
                 }
             }
         }
-        let held = *held;
-        if !self.contents[held].is_first && !self.holders(held).has(inventory) {
+        if !self.contents.is_first(held) && !self.holders(held).has(inventory) {
             self.contents.give_up(inventory, self.contents[held].content.id);
         }
         if self.versions[version].holders.len() == 0 {
@@ -236,7 +255,7 @@ impl Files {
             None => self.contents.insert(content, version),
         };
         self.versions[version].held = held;
-        self.versions_of.insert(&mut self.names[name].versions, at, version);
+        self.versions_of.insert(&mut self.names, name, at, version);
         version
     }
 
@@ -249,7 +268,7 @@ impl Files {
     fn forget(&mut self, version: Handle<Version>) {
         let name = self.versions[version].name;
         if let Ok(at) = self.place_of(name, self.content(version)) {
-            self.versions_of.remove(&mut self.names[name].versions, at);
+            self.versions_of.remove(&mut self.names, name, at);
         }
         if self.names[name].versions.len() == 0 {
             self.names.remove(name);

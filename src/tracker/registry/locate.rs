@@ -3,12 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use prost::Message as _;
+
 use super::{Content, Peer, Refusal, Registry, Token, dice::Dice, slab::Handle};
 use crate::{
     address::origin,
     content::ContentId,
     limits,
     name::{PeerId, Zone},
+    proto,
 };
 
 /// A question for the sources of a content.
@@ -57,11 +60,21 @@ pub struct Source<'a> {
     pub size: u64,
     /// Whether it still downloads it.
     pub is_partial: bool,
+    /// Its id, address and zone, as [`told`](Self::told) makes them.
+    pub told: &'a [u8],
+}
+
+impl Source<'_> {
+    /// What a `Source` of the protocol begins with. Made once for each peer and not for each answer.
+    pub fn told(id: &PeerId, address: SocketAddr, zone: &Zone) -> Box<[u8]> {
+        let (peer_id, address, zone) = (id.to_string(), address.to_string(), zone.as_str().to_owned());
+        proto::Source { peer_id, address, zone, ..proto::Source::default() }.encode_to_vec().into()
+    }
 }
 
 impl Peer {
     fn source(&self, size: u64, is_partial: bool) -> Source<'_> {
-        Source { id: &self.id, address: self.address, zone: &self.zone, size, is_partial }
+        Source { id: &self.id, address: self.address, zone: &self.zone, size, is_partial, told: &self.told }
     }
 }
 

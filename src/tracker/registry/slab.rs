@@ -94,12 +94,14 @@ impl<T> Slab<T> {
 impl<T> Index<Handle<T>> for Slab<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, handle: Handle<T>) -> &T {
         self.slots[handle.place()].as_ref().expect("a handle is good until its value is removed")
     }
 }
 
 impl<T> IndexMut<Handle<T>> for Slab<T> {
+    #[inline]
     fn index_mut(&mut self, handle: Handle<T>) -> &mut T {
         self.slots[handle.place()].as_mut().expect("a handle is good until its value is removed")
     }

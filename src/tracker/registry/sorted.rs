@@ -8,7 +8,7 @@ use super::slab::Handle;
 const MOST: usize = 1024;
 
 pub(super) struct Sorted<T> {
-    /// None of them empty.
+    /// None of them empty, but for a first one that room was made in.
     chunks: Vec<Vec<Handle<T>>>,
     /// Chunk and place of the one that was added last: what comes in order belongs behind it, and is not looked
     /// for.
@@ -32,6 +32,13 @@ impl<T> Sorted<T> {
         let (chunk, at) = self.position(&compare);
         let chunks = self.chunks.get(chunk..).unwrap_or_default().iter();
         chunks.enumerate().flat_map(move |(nth, chunk)| &chunk[if nth == 0 { at } else { 0 }..]).copied()
+    }
+
+    /// Makes room for the first that come, of which there are to be so many.
+    pub(super) fn reserve(&mut self, count: usize) {
+        if self.chunks.is_empty() && count > 0 {
+            self.chunks.push(Vec::with_capacity(count.min(MOST)));
+        }
     }
 
     /// Adds one that is not there.
@@ -63,7 +70,7 @@ impl<T> Sorted<T> {
     pub(super) fn remove(&mut self, compare: impl Fn(Handle<T>) -> Ordering) {
         let (number, at) = self.position(&compare);
         let Some(chunk) = self.chunks.get_mut(number) else { return };
-        if compare(chunk[at]) == Ordering::Equal {
+        if chunk.get(at).is_some_and(|found| compare(*found) == Ordering::Equal) {
             chunk.remove(at);
             self.tighten(number);
         }
@@ -121,6 +128,9 @@ mod tests {
     #[test]
     fn it_is_what_a_sorted_set_is() {
         let mut sorted = Sorted::<()>::new();
+        sorted.reserve(3);
+        sorted.remove(|_| Ordering::Less);
+        assert!(sorted.find(|_| Ordering::Equal).is_none() && sorted.from(|_| Ordering::Less).next().is_none());
         let mut model = std::collections::BTreeSet::new();
         let compare = |number: usize| move |handle: Handle<()>| handle.place().cmp(&number);
         let (mut dice, mut last) = (super::super::Dice(1), 0);

@@ -190,7 +190,7 @@ impl<'a> Pair<'a> {
                 let dead = self.values.list(many, Values::id);
                 let request = proto::LocateRequest { content: self.values.content(), token, dead };
                 let faults = self.model.locate_faults(&request);
-                let reply = self.calls.locate(from, &request);
+                let reply = self.calls.locate(from, &request, |reply| reply.message());
                 if let Some(reply) = self.outcome(reply, &faults) {
                     self.model.located(from, &request, &reply);
                 }

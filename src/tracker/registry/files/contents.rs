@@ -25,8 +25,6 @@ pub(in super::super) struct Held {
     pub(super) first: Handle<Version>,
     /// With two versions or more: who holds it at all.
     pub(super) tally: Option<Handle<Tally>>,
-    /// Whether it is the first of its id, and not among the others.
-    pub(super) is_first: bool,
 }
 
 pub(super) struct Contents {
@@ -43,6 +41,7 @@ pub(super) struct Contents {
 impl Index<Handle<Held>> for Contents {
     type Output = Held;
 
+    #[inline]
     fn index(&self, held: Handle<Held>) -> &Held {
         &self.held[held]
     }
@@ -74,6 +73,12 @@ impl Contents {
         self.by_id.find(self.hasher.hash_one(id), |held| self.held[held].content.id == id)
     }
 
+    /// Whether it is the first of its id, and not among the others.
+    pub(super) fn is_first(&self, held: Handle<Held>) -> bool {
+        // Where nobody lies, all are: this is not kept with each of a million.
+        self.others.is_empty() || self.first(self.held[held].content.id) == Some(held)
+    }
+
     pub(super) fn find(&self, content: Content) -> Option<Handle<Held>> {
         let first = self.first(content.id)?;
         if self.held[first].content == content {
@@ -97,7 +102,7 @@ impl Contents {
     /// Adds one that is not there, with its only version.
     pub(super) fn insert(&mut self, content: Content, version: Handle<Version>) -> Handle<Held> {
         let is_first = self.first(content.id).is_none();
-        let held = self.held.insert(Held { content, first: version, tally: None, is_first });
+        let held = self.held.insert(Held { content, first: version, tally: None });
         if is_first {
             let hash_of = |held| self.hasher.hash_one(self.held[held].content.id);
             self.by_id.insert(self.hasher.hash_one(content.id), held, hash_of);
@@ -114,7 +119,7 @@ impl Contents {
     /// Takes out one that nobody holds; the one that is the first of its id in its place, whose holders then
     /// [`give up`](Self::give_up) their claims.
     pub(super) fn remove(&mut self, held: Handle<Held>) -> Option<Handle<Held>> {
-        let Held { content: Content { id, size }, is_first, .. } = self.held[held];
+        let (Content { id, size }, is_first) = (self.held[held].content, self.is_first(held));
         let mut others = self.others.remove(&id).unwrap_or_default();
         let mut heir = None;
         if is_first && others.is_empty() {
@@ -123,7 +128,6 @@ impl Contents {
         } else if is_first {
             let next = others.remove(0);
             self.by_id.replace(self.hasher.hash_one(id), held, next);
-            self.held[next].is_first = true;
             heir = Some(next);
         } else if let Ok(at) = self.place_among(&others, size) {
             others.remove(at);

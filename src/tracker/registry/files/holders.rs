@@ -27,6 +27,7 @@ impl<'a> Holders<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn inventory(self, at: usize) -> Handle<Inventory> {
         match self.list {
             List::Once(list) => list[at],

@@ -244,6 +244,7 @@ impl Segment {
 
     /// Of the path at a place in the text: how many bytes it begins with as the one before, the others, and where
     /// the one behind it is.
+    #[inline]
     fn next(&self, at: usize) -> (usize, &[u8], usize) {
         let (shared, mut len, mut start) = (self.text[at], usize::from(self.text[at + 1]), at + 2);
         if len == usize::from(u8::MAX) {
