@@ -188,12 +188,13 @@ fn begin(asks: &Asks, what: &str, target: Option<&str>) -> Result<Began, AskErro
 impl Began {
     fn answer(self, asks: &Asks) -> Answer {
         let numbers: BTreeSet<u64> = self.jobs.iter().map(Handle::number).collect();
-        let is_meant = |number: u64| numbers.contains(&number);
-        let listed = asks.downloads();
-        let mut rows: Vec<_> = listed.iter().filter(|row| row.number.is_some_and(is_meant)).map(json::listed).collect();
-        let ended = asks.jobs.ended_lately();
-        rows.extend(ended.iter().filter(|row| is_meant(row.number)).map(json::ended));
+        // Those that end in between are in both.
+        let mut rows = BTreeMap::new();
+        rows.extend(asks.downloads().iter().filter_map(|row| Some((row.number?, json::listed(row)))));
+        rows.extend(asks.jobs.ended_lately().iter().map(|row| (row.number, json::ended(row))));
+        rows.retain(|number, _| numbers.contains(number));
         let status = if numbers.is_empty() { 200 } else { 202 };
+        let rows: Vec<_> = rows.into_values().collect();
         told(status, &json!({ "downloads": rows, "here": self.here, "refused": self.refused }))
     }
 }

@@ -1,7 +1,7 @@
 // Whatever comes from others is shown as text, never as markup: elements are made here, names go into text nodes.
 
 const $ = (id) => document.getElementById(id);
-const PAGE = 100; // Rows that are shown at first, and more at a time.
+const PAGE = 25; // Rows that are shown at first; then ten times as many more at a time.
 const SECOND = 1000;
 
 function make(tag, className, ...content) {
@@ -344,7 +344,7 @@ function showPieces(row, { pieces, sources }) {
   let side = Math.max(1, Math.floor(Math.sqrt(width * height / total)));
   while (side > 1 && Math.floor(width / side) * Math.floor(height / side) < total) side--;
   const columns = Math.max(1, Math.floor(width / side));
-  const gap = side > 5 ? 1 : 0;
+  const gap = side > 4 ? 1 : 0;
   const pen = canvas.getContext("2d");
   let at = 0;
   for (const [number, from] of pieces) {
