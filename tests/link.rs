@@ -18,7 +18,7 @@ use std::{
 
 use enjambre::proto::{
     AnnounceReply, AnnounceRequest, File, JoinReply, JoinRequest, LeaveReply, LeaveRequest, LocateReply, LocateRequest,
-    RenewReply, RenewRequest, SearchReply, SearchRequest,
+    PeersReply, PeersRequest, RenewReply, RenewRequest, SearchReply, SearchRequest,
     tracker_server::{Tracker, TrackerServer},
 };
 use support::*;
@@ -195,6 +195,10 @@ impl Tracker for Fake {
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateReply>, Status> {
         Ok(Response::new(LocateReply::default()))
+    }
+
+    async fn peers(&self, _: Request<PeersRequest>) -> Result<Response<PeersReply>, Status> {
+        Ok(Response::new(PeersReply::default()))
     }
 }
 

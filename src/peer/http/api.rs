@@ -174,15 +174,33 @@ fn begin(asks: &Asks, what: &str, target: Option<&str>) -> Result<Began, AskErro
                 Begun::Here(size) => began.here.push(json::got(&Got { content, size, path, how: How::Here })),
             }
         }
-        Wanted::Matches(first) => asks.begin_matches(what, first, |path, begun| match begun {
-            Ok((_, Begun::Job(job))) => began.jobs.push(job),
-            Ok((content, Begun::Here(size))) => {
-                began.here.push(json::got(&Got { content, size, path, how: How::Here }));
+        Wanted::Matches(first) => {
+            let went = asks.begin_matches(what, first, |path, begun| match begun {
+                Ok((_, Begun::Job(job))) => began.jobs.push(job),
+                Ok((content, Begun::Here(size))) => {
+                    add(&mut began.here, || json::got(&Got { content, size, path, how: How::Here }));
+                }
+                Err(error) => add(&mut began.refused, || refused(path.as_str(), &error)),
+            });
+            match went {
+                Err(error) if began.jobs.is_empty() => return Err(error),
+                Err(error) => began.refused.push(refused(what, &error)),
+                Ok(()) => {}
             }
-            Err(error) => began.refused.push(json!({ "path": path.as_str(), "detail": error.to_string() })),
-        })?,
+        }
     }
     Ok(began)
+}
+
+/// Takes up a row of an answer, unless it is long enough: a pattern may match a million files.
+fn add(rows: &mut Vec<Value>, row: impl FnOnce() -> Value) {
+    if rows.len() < limits::LIST_PAGE {
+        rows.push(row());
+    }
+}
+
+fn refused(path: &str, error: &AskError) -> Value {
+    json!({ "path": path, "detail": error.to_string() })
 }
 
 impl Began {

@@ -103,9 +103,11 @@ function show(list, rows, key, fill) {
 // Fills a row only when what it shows has changed.
 function once(item, shown, fill) {
   const now = JSON.stringify(shown);
-  if (item.dataset.shown === now) return;
+  if (item.dataset.shown === now || item.querySelector(".as")) return;
   item.dataset.shown = now;
+  const isFocused = item.contains(document.activeElement);
   item.replaceChildren(...fill());
+  if (isFocused) item.querySelector("a, button")?.focus();
 }
 
 const what = (name, ...facts) => make("div", "what", name, make("span", "facts", facts.filter(Boolean).join(" · ")));
@@ -129,7 +131,8 @@ async function status() {
       `${count(now.files, "file")}, ${size(now.bytes)}`,
       unhashed && `${count(unhashed, "file")} still to be hashed`,
     ].filter(Boolean).join(" · "));
-    const stamp = `${now.files} ${now.bytes} ${sharedRows}`;
+    // What moves changes neither number, so it is looked at now and then all the same.
+    const stamp = `${now.files} ${now.bytes} ${sharedRows} ${Math.floor(Date.now() / (30 * SECOND))}`;
     if (stamp !== sharedShown) await shared(now.files).then(() => { sharedShown = stamp; });
   } catch (error) {
     $("state").className = "bad";
@@ -245,7 +248,10 @@ async function want(thing, to) {
 async function begin(row, to, item) {
   const error = await want(row.content, to);
   if (error?.status === 409) askName(item, `${to} is here with other content. Get it as`, to, (name) => begin(row, name, item));
-  else item.querySelector(".as")?.remove();
+  else {
+    item.querySelector(".as")?.remove();
+    item.querySelector("button")?.focus();
+  }
 }
 
 function askName(item, text, old, act) {
