@@ -184,14 +184,16 @@ fn names_that_are_markup_are_text_and_nothing_of_them_runs() {
 #[test]
 fn all_is_reached_by_keyboard_and_has_a_name_and_is_read_in_light_and_dark() {
     let Some(scene) = Scene::new(&[("logs/a.txt", b"a"), ("logs/b.txt", b"b")], &[], &[]) else { return };
-    let Scene { browser, .. } = &scene;
     put(scene.taker.address, "own.txt", b"own");
     put(scene.taker.address, "logs/a.txt", b"another");
+    let Scene { browser, taker, .. } = &scene;
+    wait_for(PATIENCE, "all is known", || get(taker.address, "/api/swarm").text().matches("\"files\":2").count() == 2);
+    // From here on no row changes.
+    browser.go(&scene.url());
+    browser.sees("#peers", "this peer · 2 files");
     scene.search("logs/*");
-    browser.sees("#found", "logs/b.txt");
-    browser.sees("#shared", "own.txt");
-    browser.sees("#peers", "giver");
     browser.sees("#found-note", "3 files");
+    browser.sees("#shared", "own.txt");
     browser.run("document.activeElement.blur()", &[]);
     let controls =
         "return [...document.querySelectorAll('a[href], button, input')].filter((one) => one.checkVisibility())";
