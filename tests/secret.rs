@@ -148,6 +148,12 @@ fn a_peer_answers_nothing_but_its_health_without_the_secret() {
         ("HEAD", &pieces),
         ("GET", &have),
         ("GET", &fresh),
+        ("GET", "/api/status"),
+        ("GET", "/api/search?text=a"),
+        ("GET", "/api/swarm"),
+        ("GET", "/api/downloads"),
+        ("POST", "/api/get"),
+        ("DELETE", "/api/downloads/0"),
         ("GET", "/readyz"),
         ("GET", "/metrics"),
         ("GET", "/nothing"),
@@ -410,13 +416,14 @@ fn joining(peer_id: &str, port: u16, advertise: &str) -> JoinRequest {
     }
 }
 
-const CALLS: [&str; 11] = [
+const CALLS: [&str; 12] = [
     "/enjambre.v1.Tracker/Join",
     "/enjambre.v1.Tracker/Announce",
     "/enjambre.v1.Tracker/Renew",
     "/enjambre.v1.Tracker/Leave",
     "/enjambre.v1.Tracker/Search",
     "/enjambre.v1.Tracker/Locate",
+    "/enjambre.v1.Tracker/Peers",
     "/enjambre.v1.Tracker/Nothing",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",

@@ -20,7 +20,7 @@ use enjambre::{
     peer::{
         asks::Asks,
         console::{self, Console},
-        http::{Access, Http, Status},
+        http::{Access, Http},
         link::{Host, Link, LinkConfig, Trackers},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
@@ -201,11 +201,10 @@ fn run(options: Options) -> Result<u8, Failure> {
     // Serving does not wait for the tracker, so the link comes after it.
     let asks = Arc::new(OnceLock::new());
     let downloads = Downloads::default();
-    let status = Status { asks: asks.clone() };
     let limit = options.upload_limit.map(Throttle::new);
     let (secret, tls) = (access.secret.clone(), access.tls.clone());
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let http = Http::serve(listener, access, share.clone(), downloads.clone(), status, limit).map_err(system)?;
+    let http = Http::serve(listener, access, share.clone(), downloads.clone(), asks.clone(), limit).map_err(system)?;
     say(format_args!("serving {scheme}://{} from {} as {peer}", reachable(bind, port, &trackers), folder.display()));
     if secret.is_none() && !bind.is_loopback() {
         say(format_args!(

@@ -30,13 +30,13 @@ use crate::{
 impl Routes {
     /// Answers for `/api/<path>`.
     pub(super) fn api(&self, asking: &Asking, path: &str, query: &str) -> Outcome {
-        let Some(asks) = self.status.asks.get() else {
+        let Some(asks) = self.asks.get() else {
             return plain(Answer::problem(503, "This peer is starting; try again soon.").with("Retry-After", "1"));
         };
         let asks = asks.clone();
         let is_read = matches!(asking.method, "GET" | "HEAD");
         match (path, path.strip_prefix("downloads/")) {
-            ("status", _) if is_read => plain(told(200, &json::standing(&asks.status()))),
+            ("status", _) if is_read => plain(told(200, &json::status(&asks.status()))),
             ("downloads", _) if is_read => plain(downloads(&asks)),
             ("search", _) if is_read => match parameters(query, ["text", "cursor"]) {
                 Ok([text, cursor]) => self.call(move |_| search(&asks, &text, &cursor)),

@@ -29,12 +29,6 @@ mod upload;
 /// A Unix socket's path is at most this long (`sun_path` less its NUL, unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
 
-/// What a peer tells of itself over HTTP, beside its share.
-pub struct Status {
-    /// What it can be asked for, once its parts are together: it serves before.
-    pub asks: Arc<OnceLock<Asks>>,
-}
-
 /// Who may ask a peer, and for what.
 pub struct Access {
     /// What everybody has to prove who asks for more than `/healthz`.
@@ -57,7 +51,7 @@ pub struct Http {
 
 impl Http {
     /// Serves `share`, and what `downloads` have gained, to who connects to `listener` and has `access`:
-    /// files no faster than `limit`.
+    /// files no faster than `limit`. What a person may ask of this peer is in `asks` once its parts are together.
     ///
     /// # Errors
     /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's
@@ -67,7 +61,7 @@ impl Http {
         access: Access,
         share: Share,
         downloads: Downloads,
-        status: Status,
+        asks: Arc<OnceLock<Asks>>,
         limit: Option<Throttle>,
     ) -> io::Result<Self> {
         let folder = File::open(share.private_folder())?;
@@ -80,7 +74,7 @@ impl Http {
             _ => {}
         }
         let desk = Arc::new(Desk::default());
-        let routes = Arc::new(Routes::new(share, downloads, status, Arc::clone(&desk)));
+        let routes = Arc::new(Routes::new(share, downloads, asks, Arc::clone(&desk)));
         routes::start(UnixListener::bind(&socket)?, Arc::clone(&routes))?;
         let direct = Box::new(move |asking: &Asking| routes.direct(asking));
         let door = Door::open(listener, access, socket.clone(), desk, direct, limit)?;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::unix::net::UnixListener,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
     thread,
     time::Instant,
 };
@@ -14,7 +14,6 @@ use serde_json::json;
 use tiny_http::{Header, Request, Response, Server, StatusCode};
 
 use super::{
-    Status,
     answer::Answer,
     door::{About, Desk, EXCHANGE, Leave, Promised},
     page,
@@ -25,6 +24,7 @@ use crate::{
     limits,
     name::SharePath,
     peer::{
+        asks::Asks,
         share::{Entry, Lookup, Share, SharedFile},
         swarm::{fresh::Fresh, partial::Downloads},
     },
@@ -41,7 +41,8 @@ pub(super) struct Routes {
     pub(super) fresh: Arc<Mutex<Fresh>>,
     /// What times are told from.
     pub(super) began: Instant,
-    pub(super) status: Status,
+    /// None before the peer's parts are together.
+    pub(super) asks: Arc<OnceLock<Asks>>,
     desk: Arc<Desk>,
     /// One for each upload under way.
     uploads: Arc<()>,
@@ -84,9 +85,9 @@ impl Asking<'_> {
 pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
-    pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
+    pub(super) fn new(share: Share, downloads: Downloads, asks: Arc<OnceLock<Asks>>, desk: Arc<Desk>) -> Self {
         let (fresh, began, uploads, calls) = (Arc::default(), Instant::now(), Arc::new(()), Arc::new(()));
-        Self { share, downloads, fresh, began, status, desk, uploads, calls }
+        Self { share, downloads, fresh, began, asks, desk, uploads, calls }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -151,7 +152,7 @@ impl Routes {
             "/" => page::answer(),
             "/files" | "/files/" => self.files(query),
             "/healthz" => Answer::of(200, "text/plain", "ok\n"),
-            "/readyz" if self.status.asks.get().is_some_and(|asks| asks.link.is_joined()) => {
+            "/readyz" if self.asks.get().is_some_and(|asks| asks.link.is_joined()) => {
                 Answer::of(200, "text/plain", "joined\n")
             }
             "/readyz" => Answer::problem(503, "This peer serves, but the tracker does not know it yet."),
