@@ -21,7 +21,8 @@ SEED = 1
 # How long `make soak` takes.
 MINUTES = 2
 
-.PHONY: help demo test release deploy size bench bench-registry bench-versions bench-swarm bench-locate bench-store bench-tls
+.PHONY: help demo test screenshots release deploy size bench bench-registry bench-versions bench-swarm bench-locate bench-store
+.PHONY: bench-tls
 .PHONY: bench-attacks bench-comeback simulate soak check fuzz clean tools
 
 help: ## this list
@@ -33,6 +34,9 @@ demo: tools ## a tracker and three peers on this machine, from first upload to l
 
 test: tools ## all tests
 	cargo test
+
+screenshots: tools ## the pictures of the page in docs/ (needs chromium and chromedriver)
+	cargo test --quiet --test page screenshots -- --ignored
 
 release: tools ## static binaries for x86-64 and aarch64, in dist/
 	@scripts/release.sh $(TARGETS)

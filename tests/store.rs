@@ -11,7 +11,8 @@ use std::{
 };
 
 use enjambre::proto::{
-    AnnounceRequest, Download, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, tracker_client::TrackerClient,
+    AnnounceRequest, Download, JoinRequest, LeaveRequest, LocateRequest, Mirror, PeersRequest, RenewRequest,
+    tracker_client::TrackerClient,
 };
 use support::*;
 use tokio::time::sleep;
@@ -157,9 +158,27 @@ async fn what_one_tracker_is_told_all_know() {
     // One that comes later knows as much.
     let token = join(&mut clients[0], "b", 3).await.unwrap();
     announce(&mut clients[0], &token, &["late"], &[]).await.unwrap();
+    let mirror = Some(Mirror { wanted: 3, here: 1 });
+    clients[0].announce(AnnounceRequest { token, mirror, ..AnnounceRequest::default() }).await.unwrap();
     all_find(&mut clients, "*", &["late"]).await;
     let late = tracker(&["--store", &etcd.store()]);
     assert_eq!(find_all(&mut client(late.address), "*").await.unwrap(), ["late"]);
+    // And who is there, with what each holds and mirrors.
+    clients.push(client(late.address));
+    for client in &mut clients {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let reply = client.peers(PeersRequest::default()).await.unwrap().into_inner();
+            let known: Vec<_> =
+                reply.peers.iter().map(|peer| (peer.peer_id.as_str(), peer.files, peer.mirror)).collect();
+            if known == [("b", 1, mirror)] && reply.cursor.is_empty() {
+                assert_eq!(reply.peers[0].bytes, file("late").size);
+                break;
+            }
+            assert!(Instant::now() < end, "{reply:?}");
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -184,14 +184,16 @@ fn names_that_are_markup_are_text_and_nothing_of_them_runs() {
 #[test]
 fn all_is_reached_by_keyboard_and_has_a_name_and_is_read_in_light_and_dark() {
     let Some(scene) = Scene::new(&[("logs/a.txt", b"a"), ("logs/b.txt", b"b")], &[], &[]) else { return };
-    let Scene { browser, .. } = &scene;
     put(scene.taker.address, "own.txt", b"own");
     put(scene.taker.address, "logs/a.txt", b"another");
+    let Scene { browser, taker, .. } = &scene;
+    wait_for(PATIENCE, "all is known", || get(taker.address, "/api/swarm").text().matches("\"files\":2").count() == 2);
+    // From here on no row changes.
+    browser.go(&scene.url());
+    browser.sees("#peers", "this peer · 2 files");
     scene.search("logs/*");
-    browser.sees("#found", "logs/b.txt");
-    browser.sees("#shared", "own.txt");
-    browser.sees("#peers", "giver");
     browser.sees("#found-note", "3 files");
+    browser.sees("#shared", "own.txt");
     browser.run("document.activeElement.blur()", &[]);
     let controls =
         "return [...document.querySelectorAll('a[href], button, input')].filter((one) => one.checkVisibility())";
@@ -274,25 +276,31 @@ fn screenshots() {
         ("logs/2026-11-25.log", &long[..810_000]),
         ("photos/colmena.jpg", &long[..2_400_000]),
     ];
-    let scene = Scene::new(&files, &["--upload-limit", "1M", "--zone", "us-east-1a"], &["--zone", "us-east-1b"]);
+    let scene = Scene::new(&files, &["--upload-limit", "1M", "--zone", "us-east-1b"], &["--zone", "us-east-1b"]);
     let scene = scene.expect("chromedriver");
     let Scene { browser, taker, given, .. } = &scene;
     put(taker.address, "logs/2026-11-26.log", &long[..90_000]);
     put(taker.address, "notes/inventory.csv", &long[..12_345]);
     put(taker.address, "photos/panal.jpg", &long[..3_100_000]);
-    let third = Folder::new();
-    fs::copy(given.join("releases/enjambre-1.2.tar.zst"), third.join("copy.tar.zst")).unwrap();
     let tracker = scene._tracker.address;
-    let other = peer("mirror-2", third.path(), tracker, &["--upload-limit", "1M", "--zone", "us-east-1b"]);
-    other.joined();
-    wait_for(PATIENCE, "its file is known", || get(taker.address, "/api/swarm").text().contains("\"files\":1"));
+    let others = ["mirror-2", "mirror-3"].map(|id| {
+        let folder = Folder::new();
+        fs::copy(given.join("releases/enjambre-1.2.tar.zst"), folder.join("copy.tar.zst")).unwrap();
+        let other = peer(id, folder.path(), tracker, &["--upload-limit", "1M", "--zone", "us-east-1b"]);
+        other.joined();
+        (other, folder)
+    });
+    wait_for(PATIENCE, "their files are known", || {
+        get(taker.address, "/api/swarm").text().matches("\"files\":1").count() == others.len()
+    });
     browser.go(&scene.url());
     scene.search("releases");
-    browser.sees("#found", "2 sources");
+    browser.sees("#found", "3 sources");
     browser.click("[aria-label='Get releases/enjambre-1.2.tar.zst']");
     browser.sees("#peers", "mirror-2");
     let enough = "const bar = document.querySelector('#downloads progress'); return bar && bar.value > 0.4 * bar.max";
     wait_for(4 * PATIENCE, "a part of it is here", || browser.run(enough, &[]) == true);
+    browser.click("h1");
     browser.run("document.activeElement.blur(); document.getElementById('said').textContent = ''", &[]);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     fs::create_dir_all(&folder).unwrap();
@@ -301,8 +309,10 @@ fn screenshots() {
     {
         browser.set_media("prefers-color-scheme", colours);
         browser.set_screen(width, height);
-        // The picture of the pieces is drawn anew, in these colours.
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let drawn = "const label = () => document.querySelector('#downloads canvas').getAttribute('aria-label');
+            window.label ??= label();
+            return label() !== window.label && delete window.label";
+        browser.wait_for("the pieces are drawn anew, in these colours", drawn, &[]);
         let picture = browser.picture();
         assert!(picture.len() < 150_000, "{name}: {} bytes", picture.len());
         fs::write(folder.join(format!("page-{name}.png")), picture).unwrap();

@@ -47,13 +47,15 @@ impl Message for AnyMessage {
     fn clear(&mut self) {}
 }
 
-const CALLS: [&str; 11] = [
+const CALLS: [&str; 13] = [
     "/enjambre.v1.Tracker/Join",
     "/enjambre.v1.Tracker/Announce",
     "/enjambre.v1.Tracker/Renew",
     "/enjambre.v1.Tracker/Leave",
     "/enjambre.v1.Tracker/Search",
     "/enjambre.v1.Tracker/Locate",
+    "/enjambre.v1.Tracker/Peers",
+    "/enjambre.v1.Tracker/Watch",
     "/enjambre.v1.Tracker/Nothing",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/Watch",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Got, Standing};
+use super::{Got, Status};
 use crate::peer::{
     link::{Found, Member},
     share::Hashing,
@@ -75,15 +75,15 @@ pub fn member(member: &Member) -> Value {
 
 /// How a peer stands: `peer`, `zone`, `joined`, `trackers`, `files`, `bytes`, `hashing` (null, or what is still to be
 /// hashed: `files`, `bytes`), `version`.
-pub fn standing(standing: &Standing) -> Value {
-    let hashing = standing.hashing.map(|Hashing { files, bytes }| json!({ "files": files, "bytes": bytes }));
+pub fn status(status: &Status) -> Value {
+    let hashing = status.hashing.map(|Hashing { files, bytes }| json!({ "files": files, "bytes": bytes }));
     json!({
-        "peer": standing.peer.as_str(),
-        "zone": standing.zone.as_str(),
-        "joined": standing.is_joined,
-        "trackers": standing.trackers,
-        "files": standing.files,
-        "bytes": standing.bytes,
+        "peer": status.peer.as_str(),
+        "zone": status.zone.as_str(),
+        "joined": status.is_joined,
+        "trackers": status.trackers,
+        "files": status.files,
+        "bytes": status.bytes,
         "hashing": hashing,
         "version": env!("CARGO_PKG_VERSION"),
     })

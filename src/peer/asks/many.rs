@@ -12,7 +12,7 @@ use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, LinkError, Page, Place},
+        link::{Found, Link, Page, Place},
         share::{Entry, Lookup},
         swarm::{Batch, GetError, Group, Small},
     },
@@ -25,32 +25,23 @@ impl Asks {
         let mut tally = Tally::new();
         loop {
             let (paths, places) = matches.take();
-            tally.found += paths.len();
-            tally.is_all = !matches.more;
+            (tally.found, tally.is_all) = (matches.found, !matches.more);
             self.get_page(paths, &places, &mut tally, face);
             if !matches.more {
-                break;
+                return tally;
             }
-            if tally.found > limits::SHARE_FILES {
-                face.failed(AskError::Several(format!(
-                    "more files match {pattern} than a share holds: get the rest with a narrower one"
-                )));
-                break;
-            }
-            if let Err(error) = matches.advance(|after| self.link.page(pattern, Some(after))) {
-                let text = format!("more files match {pattern}, and what they are is not known: {error}");
-                face.failed(AskError::Absent(text));
-                break;
+            if let Err(error) = matches.advance(&self.link, pattern) {
+                face.failed(error);
+                return tally;
             }
         }
-        tally
     }
 
     /// Begins to bring here all files that a pattern matches, of which `first` is the first page; tells of each how it
     /// went. Ends early when there are as many downloads as may be.
     ///
     /// # Errors
-    /// When the tracker does not name the rest.
+    /// When the rest is not known, or more than a share holds.
     pub fn begin_matches(
         &self,
         pattern: &str,
@@ -71,7 +62,7 @@ impl Asks {
             if !matches.more {
                 return Ok(());
             }
-            matches.advance(|after| self.link.page(pattern, Some(after)))?;
+            matches.advance(&self.link, pattern)?;
         }
     }
 
@@ -178,11 +169,13 @@ struct Matches {
     page: Page,
     /// There are more pages.
     more: bool,
+    /// Paths so far.
+    found: usize,
 }
 
 impl Matches {
     fn new(page: Page) -> Self {
-        Self { more: page.has_more(), page }
+        Self { more: page.has_more(), page, found: 0 }
     }
 
     /// The paths of the page, and where their sources are. The last one waits for the next page, which may
@@ -197,12 +190,19 @@ impl Matches {
         {
             self.page.found = rows;
         }
+        self.found += paths.len();
         (paths.into_iter().collect(), self.page.places.clone())
     }
 
     /// Goes on to the next page.
-    fn advance(&mut self, ask: impl FnOnce(&Page) -> Result<Page, LinkError>) -> Result<(), LinkError> {
-        let next = ask(&self.page)?;
+    fn advance(&mut self, link: &Link, pattern: &str) -> Result<(), AskError> {
+        if self.found > limits::SHARE_FILES {
+            let text = format!("more files match {pattern} than a share holds: get the rest with a narrower one");
+            return Err(AskError::Several(text));
+        }
+        let next = link.page(pattern, Some(&self.page)).map_err(|error| {
+            AskError::Absent(format!("more files match {pattern}, and what they are is not known: {error}"))
+        })?;
         self.more = next.has_more();
         // A path with very many contents is an error that needs not name all of them.
         let rows = &mut self.page.found;

@@ -6,7 +6,7 @@ pub mod json;
 mod error;
 mod many;
 mod resolve;
-mod standing;
+mod status;
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ use std::{
 pub use error::AskError;
 pub use many::Tally;
 pub use resolve::Wanted;
-pub use standing::Standing;
+pub use status::Status;
 
 use crate::{
     content::ContentId,

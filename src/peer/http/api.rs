@@ -36,7 +36,7 @@ impl Routes {
         let asks = asks.clone();
         let is_read = matches!(asking.method, "GET" | "HEAD");
         match (path, path.strip_prefix("downloads/")) {
-            ("status", _) if is_read => plain(told(200, &json::standing(&asks.status()))),
+            ("status", _) if is_read => plain(told(200, &json::status(&asks.status()))),
             ("downloads", _) if is_read => plain(downloads(&asks)),
             ("search", _) if is_read => match parameters(query, ["text", "cursor"]) {
                 Ok([text, cursor]) => self.call(move |_| search(&asks, &text, &cursor)),
@@ -174,26 +174,45 @@ fn begin(asks: &Asks, what: &str, target: Option<&str>) -> Result<Began, AskErro
                 Begun::Here(size) => began.here.push(json::got(&Got { content, size, path, how: How::Here })),
             }
         }
-        Wanted::Matches(first) => asks.begin_matches(what, first, |path, begun| match begun {
-            Ok((_, Begun::Job(job))) => began.jobs.push(job),
-            Ok((content, Begun::Here(size))) => {
-                began.here.push(json::got(&Got { content, size, path, how: How::Here }));
+        Wanted::Matches(first) => {
+            let went = asks.begin_matches(what, first, |path, begun| match begun {
+                Ok((_, Begun::Job(job))) => began.jobs.push(job),
+                Ok((content, Begun::Here(size))) => {
+                    add(&mut began.here, || json::got(&Got { content, size, path, how: How::Here }));
+                }
+                Err(error) => add(&mut began.refused, || refused(path.as_str(), &error)),
+            });
+            match went {
+                Err(error) if began.jobs.is_empty() => return Err(error),
+                Err(error) => began.refused.push(refused(what, &error)),
+                Ok(()) => {}
             }
-            Err(error) => began.refused.push(json!({ "path": path.as_str(), "detail": error.to_string() })),
-        })?,
+        }
     }
     Ok(began)
+}
+
+/// Takes up a row of an answer, unless it is long enough: a pattern may match a million files.
+fn add(rows: &mut Vec<Value>, row: impl FnOnce() -> Value) {
+    if rows.len() < limits::LIST_PAGE {
+        rows.push(row());
+    }
+}
+
+fn refused(path: &str, error: &AskError) -> Value {
+    json!({ "path": path, "detail": error.to_string() })
 }
 
 impl Began {
     fn answer(self, asks: &Asks) -> Answer {
         let numbers: BTreeSet<u64> = self.jobs.iter().map(Handle::number).collect();
-        let is_meant = |number: u64| numbers.contains(&number);
-        let listed = asks.downloads();
-        let mut rows: Vec<_> = listed.iter().filter(|row| row.number.is_some_and(is_meant)).map(json::listed).collect();
-        let ended = asks.jobs.ended_lately();
-        rows.extend(ended.iter().filter(|row| is_meant(row.number)).map(json::ended));
+        // Those that end in between are in both.
+        let mut rows = BTreeMap::new();
+        rows.extend(asks.downloads().iter().filter_map(|row| Some((row.number?, json::listed(row)))));
+        rows.extend(asks.jobs.ended_lately().iter().map(|row| (row.number, json::ended(row))));
+        rows.retain(|number, _| numbers.contains(number));
         let status = if numbers.is_empty() { 200 } else { 202 };
+        let rows: Vec<_> = rows.into_values().collect();
         told(status, &json!({ "downloads": rows, "here": self.here, "refused": self.refused }))
     }
 }

@@ -75,7 +75,7 @@ pub struct Http {
 
 impl Http {
     /// Serves `share`, and what `downloads` have gained, to who connects to `listener` and has `access`:
-    /// files no faster than `limit`.
+    /// files no faster than `limit`. `status` is what it tells of itself.
     ///
     /// # Errors
     /// When a thread cannot be started, or the socket to tiny_http cannot be made in the share's

@@ -1,7 +1,7 @@
 // Whatever comes from others is shown as text, never as markup: elements are made here, names go into text nodes.
 
 const $ = (id) => document.getElementById(id);
-const PAGE = 100; // Rows that are shown at first, and more at a time.
+const PAGE = 25; // Rows that are shown at first; then ten times as many more at a time.
 const SECOND = 1000;
 
 function make(tag, className, ...content) {
@@ -103,9 +103,11 @@ function show(list, rows, key, fill) {
 // Fills a row only when what it shows has changed.
 function once(item, shown, fill) {
   const now = JSON.stringify(shown);
-  if (item.dataset.shown === now) return;
+  if (item.dataset.shown === now || item.querySelector(".as")) return;
   item.dataset.shown = now;
+  const isFocused = item.contains(document.activeElement);
   item.replaceChildren(...fill());
+  if (isFocused) item.querySelector("a, button")?.focus();
 }
 
 const what = (name, ...facts) => make("div", "what", name, make("span", "facts", facts.filter(Boolean).join(" · ")));
@@ -129,7 +131,8 @@ async function status() {
       `${count(now.files, "file")}, ${size(now.bytes)}`,
       unhashed && `${count(unhashed, "file")} still to be hashed`,
     ].filter(Boolean).join(" · "));
-    const stamp = `${now.files} ${now.bytes} ${sharedRows}`;
+    // What moves changes neither number, so it is looked at now and then all the same.
+    const stamp = `${now.files} ${now.bytes} ${sharedRows} ${Math.floor(Date.now() / (30 * SECOND))}`;
     if (stamp !== sharedShown) await shared(now.files).then(() => { sharedShown = stamp; });
   } catch (error) {
     $("state").className = "bad";
@@ -245,7 +248,10 @@ async function want(thing, to) {
 async function begin(row, to, item) {
   const error = await want(row.content, to);
   if (error?.status === 409) askName(item, `${to} is here with other content. Get it as`, to, (name) => begin(row, name, item));
-  else item.querySelector(".as")?.remove();
+  else {
+    item.querySelector(".as")?.remove();
+    item.querySelector("button")?.focus();
+  }
 }
 
 function askName(item, text, old, act) {
@@ -344,7 +350,7 @@ function showPieces(row, { pieces, sources }) {
   let side = Math.max(1, Math.floor(Math.sqrt(width * height / total)));
   while (side > 1 && Math.floor(width / side) * Math.floor(height / side) < total) side--;
   const columns = Math.max(1, Math.floor(width / side));
-  const gap = side > 5 ? 1 : 0;
+  const gap = side > 4 ? 1 : 0;
   const pen = canvas.getContext("2d");
   let at = 0;
   for (const [number, from] of pieces) {

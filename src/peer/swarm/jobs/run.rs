@@ -23,10 +23,11 @@ use crate::{
 
 impl Jobs {
     pub(super) fn run(&self, number: u64) {
-        let look = |job: &Job| (job.content, job.path.clone(), job.over, job.is_recorded, job.handles > 0);
-        let Some((id, path, over, is_recorded, is_awaited)) = self.lock().jobs.get(&number).map(look) else { return };
+        let look =
+            |job: &Job| (job.content, job.path.clone(), job.over, job.is_recorded, job.is_lasting && job.handles == 0);
+        let Some((id, path, over, is_recorded, is_news)) = self.lock().jobs.get(&number).map(look) else { return };
         let watch = JobWatch { jobs: self, number };
-        if !is_awaited {
+        if is_news {
             watch.note(&format!("going on with {path}"));
         }
         let result = self.attempt(&id, &path, over, is_recorded, &watch);

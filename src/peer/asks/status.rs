@@ -8,7 +8,7 @@ use crate::{
 
 /// How a peer stands.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct Status {
     /// Its id.
     pub peer: PeerId,
     /// Its zone.
@@ -27,10 +27,10 @@ pub struct Standing {
 
 impl Asks {
     /// How this peer stands.
-    pub fn status(&self) -> Standing {
+    pub fn status(&self) -> Status {
         let getter = self.jobs.getter();
         let (files, bytes) = self.share.totals();
-        Standing {
+        Status {
             peer: getter.peer.clone(),
             zone: getter.zone.clone(),
             is_joined: self.link.is_joined(),
