@@ -20,6 +20,7 @@ use std::{
 
 use enjambre::{
     limits,
+    peer::link::SmallFrames,
     proto::{
         AnnounceRequest, File, JoinRequest, LeaveRequest, LocateRequest, RenewRequest, SearchRequest,
         tracker_client::TrackerClient,
@@ -250,7 +251,7 @@ fn run_fleet(tracker: SocketAddr, tokens: &Tokens, leaving: &watch::Receiver<()>
         let fleet = (0..tokens.len() as u64).map(|number| {
             let (tokens, mut leaving) = (Arc::clone(tokens), leaving.clone());
             tokio::spawn(async move {
-                let mut client = TrackerClient::new(channel(tracker));
+                let mut client = TrackerClient::new(SmallFrames(channel(tracker)));
                 tokio::select! {
                     () = be_a_peer(client.clone(), number, &tokens) => unreachable!(),
                     _ = leaving.changed() => {}
@@ -266,7 +267,7 @@ fn run_fleet(tracker: SocketAddr, tokens: &Tokens, leaving: &watch::Receiver<()>
 }
 
 /// Joins, announces and renews for ever, as a peer does; waits as it is told to, and otherwise longer each time.
-async fn be_a_peer(mut client: TrackerClient<Channel>, number: u64, tokens: &Tokens) {
+async fn be_a_peer(mut client: TrackerClient<SmallFrames>, number: u64, tokens: &Tokens) {
     let mut dice = blake3::hash(&number.to_be_bytes());
     let mut roll = move || {
         dice = blake3::hash(dice.as_bytes());

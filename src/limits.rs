@@ -134,6 +134,9 @@ pub const RPC_CONNECT_TIME: Duration = Duration::from_secs(3);
 pub const RPC_STREAMS: u32 = 16;
 /// A gRPC message to the tracker other than an announce: the longest search text fits many times.
 pub const RPC_SMALL_BYTES: usize = 16 << 10;
+/// What a peer sends a tracker in one frame of HTTP/2: with its head it fits the 8 KiB that a tracker reads a connection
+/// with from the beginning.
+pub const RPC_FRAME_BYTES: usize = 6 << 10;
 /// The headers of a call.
 pub const RPC_HEAD_BYTES: u32 = 8 << 10;
 /// What a tracker may remember of the headers it sends on a connection, to send them shorter (RFC 7541 section

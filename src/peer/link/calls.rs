@@ -28,7 +28,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{address::TrackerAddress, chance, replies::Refusal, retry, turns::Turns};
+use super::{address::TrackerAddress, chance, frames::SmallFrames, replies::Refusal, retry, turns::Turns};
 use crate::{
     codec::{self, Plain},
     limits, proto, say,
@@ -339,8 +339,8 @@ impl Caller {
         timeout(limits::RPC_TIME, begin).await.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())))
     }
 
-    async fn request(&self, channel: Channel, call: &Encoded) -> Result<(Grpc<Channel>, Request<Bytes>), Refusal> {
-        let mut client = Grpc::new(channel).max_decoding_message_size(call.reply_bytes);
+    async fn request(&self, channel: Channel, call: &Encoded) -> Result<(Grpc<SmallFrames>, Request<Bytes>), Refusal> {
+        let mut client = Grpc::new(SmallFrames(channel)).max_decoding_message_size(call.reply_bytes);
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let mut request = Request::new(call.body.clone());
         if let Some(authorization) = &self.0.authorization {

@@ -6,6 +6,7 @@
 mod address;
 mod calls;
 mod downloads;
+mod frames;
 mod replies;
 mod retry;
 mod session;
@@ -28,6 +29,7 @@ use tokio::{runtime, sync::Notify};
 pub use address::{Host, TrackerAddress, Trackers};
 use calls::{Answer, Call, Caller, Whom};
 use downloads::Downloads;
+pub use frames::SmallFrames;
 pub use replies::{Found, Located, Member, Mirror, Page, Place, Roll, Source, Told};
 use replies::{Refusal, SearchPage};
 pub use watch::Follower;
