@@ -8,8 +8,10 @@ mod support;
 use std::{
     net::SocketAddr,
     process::{Command, Stdio},
+    time::Instant,
 };
 
+use enjambre::limits;
 use support::*;
 
 /// So large that aria2 asks three sources of its own accord: it makes no part shorter than 20 MiB, and halves.
@@ -138,4 +140,39 @@ fn with_a_secret_and_tls_the_urls_are_https_and_hold_no_secret() {
     let log = aria2(&folder, &url, &[&ca, &format!("--conf-path={}", conf.display()), "-k1M"]);
     assert!(folder.read("got/a").is_some_and(|got| got == bytes), "{log}");
     assert_eq!(asked(&log, &peers, &id).len(), 2, "{log}");
+}
+
+#[test]
+fn a_tracker_that_hangs_holds_up_only_those_who_ask_for_sources_and_no_more_of_them_than_eight() {
+    let tracker = tracker(&[]);
+    let home = Folder::new();
+    home.write("a", "bytes");
+    let peer = peer("p", home.path(), tracker.address, &[]);
+    peer.joined();
+    let at = peer.address;
+    wait_for(PATIENCE, "it is shared", || get(at, "/files/a").status == 200);
+    tracker.signal(Signal::STOP);
+    let target = format!("/content/{}.meta4", id(b"bytes"));
+    let asking: Vec<_> = (0..=limits::METALINKS)
+        .map(|_| {
+            let mut connection = Connection::open(at);
+            connection.send(format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n")).unwrap();
+            connection
+        })
+        .collect();
+    let begun = Instant::now();
+    for route in ["/files", "/files/a", "/healthz", "/metrics", "/"] {
+        assert_eq!(get(at, route).status, 200, "{route}");
+    }
+    assert!(begun.elapsed() < limits::RPC_TIME / 2, "{:?}", begun.elapsed());
+    let answers: Vec<_> = asking.into_iter().map(|mut connection| connection.answer().unwrap()).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert_eq!(refused.len(), 1, "{answers:?}");
+    assert!(refused[0].text().contains("Too many") && refused[0].header("retry-after").is_some());
+    // Who holds the content itself is a source, whatever the tracker does.
+    let own = format!("http://{at}/content/");
+    assert!(
+        answers.iter().filter(|answer| answer.status == 200).all(|answer| answer.text().matches(&own).count() == 1)
+    );
+    tracker.signal(Signal::CONT);
 }

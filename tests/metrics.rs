@@ -96,6 +96,40 @@ fn what_goes_between_peers_and_clients_is_counted_by_who_they_are() {
 }
 
 #[test]
+fn what_those_who_download_give_each_other_is_counted_as_from_partial_peers() {
+    let tracker = tracker(&[]);
+    let (seed_home, homes) = (Folder::new(), [Folder::new(), Folder::new()]);
+    let bytes = noise(4, 4 << 20);
+    seed_home.write("a.bin", &bytes);
+    // So slow that each has pieces to give while the other lacks them.
+    let seed = peer("seed", seed_home.path(), tracker.address, &["--upload-limit", "1M"]);
+    let mut leechers =
+        [("one", &homes[0]), ("two", &homes[1])].map(|(id, home)| peer(id, home.path(), tracker.address, &[]));
+    leechers.iter_mut().for_each(|leecher| {
+        wait_for(PATIENCE, "it is found", || leecher.search("a.bin").len() == 1);
+    });
+    thread::scope(|scope| {
+        for leecher in &mut leechers {
+            scope.spawn(|| leecher.get("a.bin").unwrap());
+        }
+    });
+    let size = bytes.len() as f64;
+    let received = |leecher: &Process, from| of(&metrics(leecher.address), "enjambre_received_bytes_total", &[from]);
+    let partial: f64 = leechers.iter().map(|leecher| received(leecher, "partial")).sum();
+    assert!(partial > 0.0);
+    for leecher in &leechers {
+        assert!(received(leecher, "seed") + received(leecher, "partial") >= size);
+        assert_eq!(received(leecher, "client"), 0.0);
+    }
+    // What they sent each other came from nowhere else.
+    let sent = |peer: &Process| of(&metrics(peer.address), "enjambre_sent_bytes_total", &["partial"]);
+    wait_for(PATIENCE, "all that was sent is counted", || {
+        let sent = sent(&seed) + leechers.iter().map(sent).sum::<f64>();
+        sent >= leechers.iter().map(|leecher| received(leecher, "seed") + received(leecher, "partial")).sum()
+    });
+}
+
+#[test]
 fn refusals_of_the_door_are_counted_by_reason_and_metrics_are_under_the_secret() {
     const SECRET: &str = "0123456789abcdef-metrics";
     let (home, key) = (Folder::new(), Folder::new());
