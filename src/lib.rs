@@ -26,7 +26,8 @@
 //! | `peer::swarm` | downloads; in it the only ureq code |
 //! | `peer::mirror` | follows publishers: what of theirs is fetched, replaced and let go |
 //! | `peer::asks` | what a person asks of a peer, done once for all who only parse and tell |
-//! | `peer::console` | the commands |
+//! | `peer::console` | the commands, and how what they find looks |
+//! | `peer::verbs` | one-shot use: `peer get`, `search`, `status`, `put` |
 //! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |
 //!
 //! Imports go downwards only: the binaries, the console and `http`, `asks`, `swarm`, `share` and `link`, and
@@ -80,15 +81,37 @@ pub mod proto {
 /// Whether a line shown by [`show`] stands on the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
+/// Whether nobody wants to hear but of errors.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, [`say`] and [`show`] write nothing.
+pub fn hush() {
+    HUSHED.store(true, Ordering::Relaxed);
+}
+
+/// Writes an error to stderr, for a person, whoever was told to [`hush`].
+pub fn complain(error: impl Display) {
+    write_line(format_args!("error: {error}"));
+}
+
 /// Writes one line to stderr, for a person. A closed stderr is no reason to stop, as it would be
 /// for `eprintln!`.
 pub fn say(line: impl Display) {
+    if !HUSHED.load(Ordering::Relaxed) {
+        write_line(line);
+    }
+}
+
+fn write_line(line: impl Display) {
     let clear = if SHOWN.swap(false, Ordering::Relaxed) { "\r\x1b[K" } else { "" };
     let _ = std::io::stderr().write_all(format!("{clear}{line}\n").as_bytes());
 }
 
 /// Shows a line in place on stderr, which is a terminal, until the next one of either kind.
 pub fn show(line: impl Display) {
+    if HUSHED.load(Ordering::Relaxed) {
+        return;
+    }
     SHOWN.store(true, Ordering::Relaxed);
     let _ = std::io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
 }

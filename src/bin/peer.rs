@@ -15,17 +15,19 @@ use std::{
 
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
-    limits,
+    complain, limits,
     name::{PeerId, Zone},
     peer::{
         asks::Asks,
         console::{self, Console},
+        flags,
         http::{Access, Http, Status},
-        link::{Host, Link, LinkConfig, Trackers},
+        link::{Host, Joining, Link, LinkConfig, Trackers},
         mirror::{Bounds, Mirror, Wishes},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
+        verbs,
     },
     rate::Rate,
     say,
@@ -47,42 +49,22 @@ static COMMAND: Command = Command {
         ("folder", "what to offer, and where fetched and uploaded files go"),
     ],
     flags: &[
-        Flag {
-            name: "--tracker",
-            value: "HOST:PORT,...",
-            help: "where the tracker is; several that run as one, commas between (127.0.0.1:50051)",
-        },
+        flags::TRACKER,
         Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of IPv4; :: is for IPv6 too)" },
         Flag {
             name: "--advertise",
             value: "HOST",
             help: "address to give out, behind NAT; it takes the secret, or a tracker that allows it",
         },
-        Flag {
-            name: "--zone",
-            value: "ZONE",
-            help: "where it is, as us-east-1a: sources in the same zone are preferred",
-        },
+        flags::ZONE,
         Flag {
             name: "--upload-limit",
             value: "RATE",
             help: "bytes of files sent a second, all together, as 5M or 500K (none)",
         },
-        Flag {
-            name: "--download-limit",
-            value: "RATE",
-            help: "bytes of files fetched a second, all together, as 5M or 500K (none)",
-        },
-        Flag {
-            name: "--keep-free",
-            value: "BYTES|%",
-            help: "what uploads and downloads leave free on the disk, as 2G or 5% (1%, 64M at most)",
-        },
-        Flag {
-            name: "--connections",
-            value: "N",
-            help: "connections to other peers that `get` opens at most (48); serving has its own",
-        },
+        flags::DOWNLOAD_LIMIT,
+        flags::KEEP_FREE,
+        flags::CONNECTIONS,
         Flag {
             name: "--mirror",
             value: "PATTERN...",
@@ -118,6 +100,8 @@ static COMMAND: Command = Command {
             help: "answer by this name too, beside its addresses, localhost and --advertise; once for each",
         },
     ],
+    call_flags: &[],
+    verbs: &[&verbs::GET, &verbs::SEARCH, &verbs::STATUS, &verbs::PUT],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            Commands on stdin: search <text>, get <path or id> [<new path>], list, downloads,\n\
@@ -152,11 +136,12 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(0)
         }
+        Ok(Parsed::Args(args)) if args.command.name != COMMAND.name => Ok(verbs::run(&args)),
         Ok(Parsed::Args(args)) => options(args).map_err(|error| Failure(2, error)).and_then(run),
         Err(error) => Err(Failure(2, error)),
     };
     ExitCode::from(result.unwrap_or_else(|Failure(code, error)| {
-        say(format_args!("error: {error}"));
+        complain(error);
         code
     }))
 }
@@ -177,32 +162,20 @@ fn options(args: Args) -> Result<Options, String> {
             "--public-read keeps others from sending files, which takes a secret: give --secret-file FILE too".into()
         );
     }
-    let connections = match args.value::<String>("--connections")? {
-        None => limits::SOURCE_CONNECTIONS,
-        Some(text) => {
-            let range = limits::SOURCE_CONNECTIONS_RANGE;
-            let number = text.parse().ok().filter(|number: &NonZeroUsize| range.contains(&number.get()));
-            let (least, most) = (range.start(), range.end());
-            number.ok_or_else(|| format!("--connections {text}: a `get` opens {least} to {most} connections"))?
-        }
-    };
     let mirror = wishes(&args, &peer)?;
     Ok(Options {
         mirror,
         peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
         folder: folder.into(),
-        trackers: match args.value("--tracker")? {
-            Some(trackers) => trackers,
-            None => "127.0.0.1:50051".parse()?,
-        },
+        trackers: flags::trackers(&args)?,
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         advertise,
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
         download_limit: args.value("--download-limit")?,
         keep_free: args.value("--keep-free")?.unwrap_or_default(),
-        connections,
+        connections: flags::connections(&args)?,
         access,
     })
 }
@@ -281,14 +254,16 @@ fn run(options: Options) -> Result<u8, Failure> {
         secret: secret.clone(),
         tls: tls.clone(),
         peer: peer.clone(),
-        port,
         zone: zone.clone(),
+    };
+    let joining = Joining {
+        port,
         bind,
         advertise,
         share: share.clone(),
         on_refused: Box::new(move |error| refused.with(Err(Failure(1, error)))),
     };
-    let link = Link::start(link).map_err(system)?;
+    let link = Link::start(link, joining).map_err(system)?;
 
     console::report_hashing(share.clone()).map_err(system)?;
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);

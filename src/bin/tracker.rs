@@ -50,6 +50,8 @@ static COMMAND: Command = Command {
         tls::KEY,
         tls::CA,
     ],
+    call_flags: &[],
+    verbs: &[],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            The log goes to stderr. SIGINT and SIGTERM end the tracker once the calls in flight are answered, within\n\

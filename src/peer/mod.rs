@@ -2,9 +2,11 @@
 
 pub mod asks;
 pub mod console;
+pub mod flags;
 pub mod http;
 pub mod link;
 pub mod mirror;
 pub mod share;
 pub mod swarm;
 pub mod throttle;
+pub mod verbs;

@@ -2,6 +2,7 @@
 //! parse and tell.
 
 pub mod json;
+pub mod lines;
 
 mod error;
 mod many;
@@ -23,7 +24,7 @@ use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link, LinkError, Roll, Source},
+        link::{Found, Link, LinkError, Member, Roll, Source},
         share::{Entry, Lookup, Share},
         swarm::{
             Finder, Report,
@@ -96,8 +97,7 @@ impl Asks {
     /// # Errors
     /// When the text is blank, or no tracker can be asked.
     pub fn search(&self, text: &str) -> Result<(Vec<Found>, bool), AskError> {
-        check_text(text)?;
-        Ok(self.link.search(text, false)?)
+        search(&self.link, text)
     }
 
     /// Some of these files, those behind a reply whose cursor is given, or the first; and the cursor for what comes
@@ -229,6 +229,32 @@ fn check_text(text: &str) -> Result<(), AskError> {
     }
 }
 
+/// As [`Asks::search`], for whoever has no share.
+///
+/// # Errors
+/// When the text is blank, or no tracker can be asked.
+pub fn search(link: &Link, text: &str) -> Result<(Vec<Found>, bool), AskError> {
+    check_text(text)?;
+    Ok(link.search(text, false)?)
+}
+
+/// All peers of the swarm, ordered by id.
+///
+/// # Errors
+/// When no tracker can be asked.
+pub fn everybody(link: &Link) -> Result<Vec<Member>, AskError> {
+    let mut peers = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let roll = link.peers(&cursor)?;
+        peers.extend(roll.peers);
+        cursor = roll.cursor;
+        if cursor.is_empty() || peers.len() >= limits::PEERS_TOLD {
+            return Ok(peers);
+        }
+    }
+}
+
 /// Where a `get` is to go.
 ///
 /// # Errors
@@ -239,7 +265,7 @@ pub fn target_path(target: &str) -> Result<SharePath, AskError> {
 
 /// For a content id that is asked for, and goes by no path.
 pub fn nameless(what: &str) -> AskError {
-    AskError::Bad(format!("{what} has no name: give a path, as in `get {what} notes.txt`"))
+    AskError::Bad(format!("{what} has no name: give a path to fetch it to"))
 }
 
 impl Finder for Link {

@@ -7,7 +7,6 @@ use crate::{
     limits,
     name::SharePath,
     peer::{
-        link::Found,
         share::{Entry, Hashing},
     },
     say,
@@ -74,14 +73,8 @@ impl Console {
         };
         if found.is_empty() {
             say("nothing found");
-        } else if stdout().is_terminal() {
-            let row = |row: &Found| {
-                vec![text::size(row.size), row.sources.to_string(), row.path.to_string(), row.content.to_string()]
-            };
-            let rows: Vec<_> = found.iter().map(row).collect();
-            self.put(&text::table(&["size", "sources", "path", "content id"], &rows));
         } else {
-            self.put(&found.iter().map(result_line).collect::<String>());
+            self.teller.found(&found);
         }
         if more {
             say("there is more: search for a longer text to see it");
@@ -104,42 +97,16 @@ impl Console {
             } else {
                 let line =
                     |(path, Entry { content, size }): &(SharePath, Entry)| format!("{content}\t{size}\t{path}\n");
-                self.put(&page.iter().map(line).collect::<String>());
+                self.teller.put(&page.iter().map(line).collect::<String>());
             }
         }
         if is_terminal {
-            self.put(&text::table(&["size", "path", "content id"], &rows));
+            self.teller.put(&text::table(&["size", "path", "content id"], &rows));
             let (files, bytes) = self.asks.share.totals();
             say(format_args!("{}, {}", files_text(files), text::size(bytes)));
         }
         if let Some(Hashing { files, .. }) = self.asks.share.hashing() {
             say(format_args!("{} still to be hashed", files_text(files)));
         }
-    }
-}
-
-/// One row for a script: content id, size, number of sources, path, source ids. A path holds no tab.
-fn result_line(found: &Found) -> String {
-    let Found { path, content, size, sources, source_ids } = found;
-    let ids: Vec<_> = source_ids.iter().map(|peer| peer.as_str()).collect();
-    format!("{content}\t{size}\t{sources}\t{path}\t{}\n", ids.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::content::ContentId;
-
-    #[test]
-    fn a_search_row_has_five_columns() {
-        let content = ContentId::of(b"");
-        let found = Found {
-            path: "a b/c".parse().unwrap(),
-            content,
-            size: 7,
-            sources: 2,
-            source_ids: vec!["p1".parse().unwrap(), "p2".parse().unwrap()],
-        };
-        assert_eq!(result_line(&found), format!("{content}\t7\t2\ta b/c\tp1,p2\n"));
     }
 }

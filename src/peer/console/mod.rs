@@ -4,27 +4,26 @@ mod commands;
 mod downloads;
 mod get;
 mod progress;
+mod teller;
 mod text;
 mod words;
 
 pub use progress::report_hashing;
+pub(in crate::peer) use teller::account;
+pub use teller::{Form, Teller};
 
 use std::{
-    io::{self, BufRead, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Read},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{limits, peer::asks::Asks, say};
-use progress::Meter;
 
 /// Carries commands out, one after the other.
 pub struct Console {
     asks: Asks,
-    /// How the download goes that is waited for.
-    meter: Option<Meter>,
-    /// Some command has failed.
-    failed: bool,
+    teller: Teller,
     /// The first command has waited for the swarm to know this peer.
     settled: bool,
 }
@@ -38,7 +37,7 @@ enum Next {
 impl Console {
     /// A console for what this peer can be asked.
     pub fn new(asks: Asks) -> Self {
-        Self { asks, meter: None, failed: false, settled: false }
+        Self { asks, teller: Teller::new(Form::Plain), settled: false }
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None
@@ -52,7 +51,7 @@ impl Console {
         let next = self.run_on(stdin, is_terminal);
         match next {
             Next::Leave if is_terminal => Some(0),
-            Next::Leave => Some(self.failed.into()),
+            Next::Leave => Some(self.teller.has_failed().into()),
             Next::Command if is_terminal => Some(0),
             Next::Command => None,
         }
@@ -98,16 +97,7 @@ impl Console {
     }
 
     fn fail(&mut self, error: impl std::fmt::Display) {
-        self.failed = true;
-        say(format_args!("error: {error}"));
-    }
-
-    /// Writes results to stdout.
-    fn put(&mut self, text: &str) {
-        let mut stdout = io::stdout().lock();
-        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            self.fail(format_args!("cannot write the result to stdout: {error}"));
-        }
+        self.teller.fail(error);
     }
 }
 
