@@ -14,7 +14,7 @@
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
 //! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
-//! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
+//! | [`args`] | command lines: one table makes parsing, `--help`, the variables, man pages and completions |
 //! | [`codec`] | the tracker's protocol on the wire: messages are counted before they are decoded |
 //! | [`proto`] | the tracker's protocol, generated |
 //! | `tracker` | who has what; in it the only tonic server code |
@@ -30,7 +30,7 @@
 //! | `peer::verbs` | one-shot use: `peer get`, `search`, `status`, `put` |
 //! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |
 //!
-//! Imports go downwards only: the binaries, the console and `http`, `asks`, `swarm`, `share` and `link`, and
+//! Imports go downwards only: the binaries, `verbs`, the console and `http`, `asks`, `swarm`, `share` and `link`, and
 //! below them what is pure. `tracker` and `peer` know nothing of each other, and each is a feature.
 //!
 //! # Invariants

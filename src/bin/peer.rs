@@ -104,8 +104,12 @@ static COMMAND: Command = Command {
     verbs: &[&verbs::GET, &verbs::SEARCH, &verbs::STATUS, &verbs::PUT],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
-           Commands on stdin: search <text>, get <path or id> [<new path>], list, downloads,\n\
-           cancel <path or id>, leave, help.\n",
+           It takes commands on stdin; `help` lists them.\n",
+    codes: &[
+        ("0", "it was told to leave, by `leave`, the end of a terminal, SIGINT or SIGTERM"),
+        ("1", "the port cannot be had, or the tracker refuses its first join; from a script, a command has failed"),
+        ("2", "the command line, the secret, a certificate or the folder is wrong, or another peer uses the folder"),
+    ],
 };
 
 /// What the command line says.
@@ -249,13 +253,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let end = End { how: Arc::default(), signals: signals.handle() };
     let (refused, replaced) = (end.clone(), end.clone());
     share.on_replaced(move || replaced.with(Ok(Ending::Again)));
-    let link = LinkConfig {
-        trackers,
-        secret: secret.clone(),
-        tls: tls.clone(),
-        peer: peer.clone(),
-        zone: zone.clone(),
-    };
+    let link =
+        LinkConfig { trackers, secret: secret.clone(), tls: tls.clone(), peer: peer.clone(), zone: zone.clone() };
     let joining = Joining {
         port,
         bind,

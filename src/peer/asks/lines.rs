@@ -1,6 +1,6 @@
 //! What is told to scripts: a line each, with tabs between its columns. No path and no id holds a tab.
 
-use super::Got;
+use super::{Got, Standing};
 use crate::{
     name::SharePath,
     peer::{
@@ -37,6 +37,17 @@ pub fn member(member: &Member) -> String {
     let mirror = mirror.map_or_else(|| "\t".to_owned(), |mirror| format!("{}\t{}", mirror.here, mirror.wanted));
     let (peer, address, zone) = (&place.peer, place.address, place.zone.as_str());
     format!("{peer}\t{address}\t{zone}\t{files}\t{bytes}\t{downloads}\t{mirror}\n")
+}
+
+/// How a peer stands: a line each, name and value.
+pub fn standing(standing: &Standing) -> String {
+    let Standing { peer, zone, is_joined, trackers, files, bytes, hashing } = standing;
+    let joined = if *is_joined { "yes" } else { "no" };
+    let (zone, trackers, hashing) = (zone.as_str(), trackers.join(","), hashing.map_or(0, |hashing| hashing.files));
+    format!(
+        "peer\t{peer}\nzone\t{zone}\ntrackers\t{trackers}\njoined\t{joined}\nfiles\t{files}\nbytes\t{bytes}\n\
+         hashing\t{hashing}\n"
+    )
 }
 
 #[cfg(test)]
@@ -82,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_peer_has_eight_columns_whether_it_mirrors_or_not() {
-        let place = Place { peer: "p".parse().unwrap(), address: ([10, 0, 0, 1], 5000).into(), zone: "z".parse().unwrap() };
+        let place =
+            Place { peer: "p".parse().unwrap(), address: ([10, 0, 0, 1], 5000).into(), zone: "z".parse().unwrap() };
         let plain = Member { place, files: 2, bytes: 9, downloads: 1, mirror: None };
         assert_eq!(member(&plain), "p\t10.0.0.1:5000\tz\t2\t9\t1\t\t\n");
         let following = Member { mirror: Some(Mirror { wanted: 5, here: 4 }), ..plain };

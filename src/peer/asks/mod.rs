@@ -126,21 +126,31 @@ impl Asks {
         resolve::resolve(&self.link, what, has_target)
     }
 
-    /// Fetches what a path, a content id or a pattern names, to `target` where one is given, and waits for it. The tally
-    /// is of many files.
+    /// Fetches what a path, a content id or a pattern names, to `target` where one is given, and waits for it: to that
+    /// path, or, where it ends with `/`, below that folder. The tally is of many files.
     ///
     /// # Errors
     /// When it names nothing or more than can be meant, or one file cannot be had. Of many, `face` is told.
     pub fn get(&self, what: &str, target: Option<&str>, face: &mut dyn Face) -> Result<Option<Tally>, AskError> {
-        let target = target.map(target_path).transpose()?;
-        match self.resolve(what, target.is_some())? {
-            Wanted::Content(id, path) => {
-                let path = target.or(path).ok_or_else(|| nameless(what))?;
+        let (folder, path) = match target {
+            Some(target) => match target.strip_suffix('/') {
+                Some(folder) => (Some(target_path(folder)?), None),
+                None => (None, Some(target_path(target)?)),
+            },
+            None => (None, None),
+        };
+        match self.resolve(what, path.is_some())? {
+            Wanted::Content(id, known) => {
+                let below = |path| resolve::below(folder.as_ref(), path);
+                let path = match path {
+                    Some(path) => path,
+                    None => known.map(below).transpose()?.ok_or_else(|| nameless(what))?,
+                };
                 let got = self.fetch(&id, &path, face)?;
                 face.got(&[got]);
                 Ok(None)
             }
-            Wanted::Matches(first) => Ok(Some(self.get_matches(what, first, face))),
+            Wanted::Matches(first) => Ok(Some(self.get_matches(what, first, folder.as_ref(), face))),
         }
     }
 
@@ -151,9 +161,9 @@ impl Asks {
     pub fn begin(&self, id: &ContentId, path: &SharePath) -> Result<Begun, AskError> {
         match self.share.look_up_hashed(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => Ok(Begun::Here(size)),
-            Lookup::Known(_) => Err(AskError::Taken(format!(
-                "{path} is here with other content: give a new path, as in `get {id} <new path>`"
-            ))),
+            Lookup::Known(_) => {
+                Err(AskError::Taken(format!("{path} is here with other content: give a new path to fetch {id} to")))
+            }
             Lookup::Unhashed => Err(AskError::Unhashed(path.clone())),
             Lookup::Absent => match self.jobs.start(id, path) {
                 Ok(job) => Ok(Begun::Job(job)),
@@ -186,17 +196,19 @@ impl Asks {
         self.jobs.list()
     }
 
-    /// Ends the one download that a path or a content id names, and removes what is here of it.
+    /// Ends the one download that a path, a content id or else its number names, and removes what is here of it.
     ///
     /// # Errors
     /// When there is none, or several, or it has ended meanwhile.
     pub fn cancel(&self, what: &str) -> Result<(), AskError> {
         let (id, path) = (what.parse::<ContentId>().ok(), what.parse::<SharePath>().ok());
-        let mut matches = self.jobs.list();
-        matches.retain(|listed| match id {
+        let number = what.parse().ok();
+        let (named_so, others): (Vec<_>, Vec<_>) = self.jobs.list().into_iter().partition(|listed| match id {
             Some(id) => listed.content == id,
             None => path.is_some() && listed.path == path,
         });
+        let numbered = others.into_iter().filter(|listed| number.is_some() && listed.number == number);
+        let matches = if named_so.is_empty() { numbered.collect() } else { named_so };
         match &matches[..] {
             [] => Err(AskError::Absent(format!("no download of {}: `downloads` lists them", named(what)))),
             [listed] => {
@@ -215,7 +227,9 @@ impl Asks {
                 };
                 let kind = if id.is_some() { "path" } else { "content id" };
                 let others: String = several.iter().map(|listed| format!("\n  {}", other(listed))).collect();
-                Err(AskError::Several(format!("several downloads of {what}: cancel one by its {kind}{others}")))
+                Err(AskError::Several(format!(
+                    "several downloads of {what}: cancel one by its number or {kind}{others}"
+                )))
             }
         }
     }

@@ -66,6 +66,12 @@ pub(super) fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wante
     }
 }
 
+/// A path below a folder, where there is one.
+pub(super) fn below(folder: Option<&SharePath>, path: SharePath) -> Result<SharePath, AskError> {
+    let Some(folder) = folder else { return Ok(path) };
+    format!("{folder}/{path}").parse().map_err(|error| AskError::Bad(format!("{folder}/{path}: {error}")))
+}
+
 /// A word that is no path, to be shown; one can be empty or hold what a terminal would obey.
 pub(super) fn named(word: &str) -> String {
     if word.is_empty() || word.contains(char::is_control) { format!("{word:?}") } else { word.to_owned() }

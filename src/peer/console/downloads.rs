@@ -22,4 +22,9 @@ impl Console {
             Err(error) => self.fail(error),
         }
     }
+
+    pub(super) fn status(&mut self) {
+        let standing = self.asks.status();
+        self.teller.standing(&standing);
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     complain, limits,
     name::{PeerId, SharePath},
     peer::{
-        asks::{AskError, Face, Got, How, Tally, json, lines},
+        asks::{AskError, Face, Got, How, Standing, Tally, json, lines},
         link::{Found, Member},
         swarm::{Report, jobs::Listed},
     },
@@ -88,7 +88,15 @@ impl Teller {
             let size = listed.size.map_or_else(|| "?".to_owned(), text::size);
             let path = listed.path.as_ref().map_or("", SharePath::as_str).to_owned();
             let rate = if listed.rate > 0 { format!("{}/s", text::size(listed.rate)) } else { String::new() };
-            vec![number, text::size(listed.here), size, rate, listed.standing.to_string(), path, listed.content.to_string()]
+            vec![
+                number,
+                text::size(listed.here),
+                size,
+                rate,
+                listed.standing.to_string(),
+                path,
+                listed.content.to_string(),
+            ]
         };
         let head = ["number", "here", "size", "rate", "state", "path", "content id"];
         self.rows(downloads, &head, row, lines::listed, json::listed);
@@ -105,6 +113,18 @@ impl Teller {
         };
         let head = ["peer", "address", "zone", "files", "bytes", "downloads", "mirrored"];
         self.rows(peers, &head, row, lines::member, json::member);
+    }
+
+    /// How a peer stands.
+    pub fn standing(&mut self, standing: &Standing) {
+        let text = lines::standing(standing);
+        if !stdout().is_terminal() {
+            return self.put(&text);
+        }
+        let row = |line: &str| line.split('\t').map(str::to_owned).collect();
+        let mut rows: Vec<Vec<String>> = text.lines().map(row).collect();
+        rows.iter_mut().filter(|row| row[0] == "bytes").for_each(|row| row[1] = text::size(standing.bytes));
+        self.put(&text::table(&["", ""], &rows));
     }
 
     fn rows<T>(

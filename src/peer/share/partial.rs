@@ -10,7 +10,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat, unlinkat},
+    fs::{
+        AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat, unlinkat,
+    },
     io::Errno,
 };
 

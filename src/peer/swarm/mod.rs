@@ -13,15 +13,15 @@ mod crew;
 mod download;
 mod fetch;
 mod get;
-mod pass;
-mod put;
 #[cfg(test)]
 mod liars;
+mod pass;
+mod put;
 
 pub use batch::{Batch, Group, Small};
 #[cfg(any(test, fuzzing))]
 pub(crate) use connection::oracle;
 pub use fetch::{FetchError, Fetcher};
+pub use get::{Finder, GetError, Getter, Report, Watch};
 pub use pass::PassError;
 pub use put::{Destination, PutError, Taken, put};
-pub use get::{Finder, GetError, Getter, Report, Watch};

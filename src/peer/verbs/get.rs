@@ -83,8 +83,7 @@ impl Visit {
         let zone = args.value::<Zone>(flags::ZONE.name).map_err(Failed::usage)?.unwrap_or_default();
         let link = self.link(args, peer.clone(), zone.clone())?;
         let finder = Arc::new(link.clone());
-        let getter =
-            Getter { share: share.clone(), downloads: Downloads::default(), peer, zone, finder, fetcher };
+        let getter = Getter { share: share.clone(), downloads: Downloads::default(), peer, zone, finder, fetcher };
         let jobs = Jobs::once(getter);
         let (stopped, kept) = (jobs.clone(), share.clone());
         let tidy = move || {

@@ -116,7 +116,9 @@ impl Visit {
 fn visitor() -> Result<PeerId, Failed> {
     let mut random = [0; 8];
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    format!("visitor-{:016x}", u64::from_ne_bytes(random)).parse().map_err(|_| Failed::system(&io::Error::other("no id")))
+    format!("visitor-{:016x}", u64::from_ne_bytes(random))
+        .parse()
+        .map_err(|_| Failed::system(&io::Error::other("no id")))
 }
 
 /// Whether a signal has come that ends the visit, and which.

@@ -20,7 +20,8 @@ use crate::{
 
 impl Visit {
     pub(super) fn put(&mut self, file: &OsStr, url: &str) -> Result<u8, Failed> {
-        let (authority, path) = self.destination(file, url).map_err(|error| Failed::usage(format!("{url}: {error}")))?;
+        let (authority, path) =
+            self.destination(file, url).map_err(|error| Failed::usage(format!("{url}: {error}")))?;
         let shown = file.display();
         let failed = |error: io::Error| Failed::usage(format!("{shown}: cannot read it: {error}"));
         let (input, size): (Box<dyn Read>, _) = match file.as_encoded_bytes() {
@@ -35,7 +36,8 @@ impl Visit {
             }
         };
         let mut body = Hashed { input, size, hasher: PieceHasher::default(), error: None };
-        let to = Destination { authority: &authority, path: &path, secret: self.secret.as_ref(), tls: self.tls.clone() };
+        let to =
+            Destination { authority: &authority, path: &path, secret: self.secret.as_ref(), tls: self.tls.clone() };
         let sent = put(&to, &mut body, size);
         if let Some(error) = body.error {
             return Err(failed(error));

@@ -11,29 +11,25 @@ const QUIET: (&str, Flag) = ("-q", Flag { name: "--quiet", value: "", help: "not
 const SECRET: Flag =
     Flag { name: secret::FLAG, value: "FILE", help: "holds the swarm's secret, where it has one (none)" };
 const VARIABLES: &[(&str, &str)] = &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")];
-const CODES: &str = "\
-Exit codes: 0 done; 1 it is not there, is several things, or something else has its name; 2 the command line
-or a file that it names is wrong; 3 no tracker, or the peer, can be reached; 4 no source could deliver it, or
-the peer did not take it; 5 it cannot be written here; 6 refused, for one since the secret is wrong; 130 and
-143 ended by SIGINT or SIGTERM.
-";
+const MORE: &str =
+    "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n";
+const CODES: &[(&str, &str)] = &[
+    ("0", "done"),
+    ("1", "it is not there, is several things, or something else has its name"),
+    ("2", "the command line is wrong, or a file or folder that it names"),
+    ("3", "no tracker, or the peer, can be reached"),
+    ("4", "no source could deliver it, or the peer did not take it"),
+    ("5", "it cannot be written here: the disk is full, or nobody reads stdout any more"),
+    ("6", "the tracker or the peer refuses, for one since the secret is wrong"),
+    ("130, 143", "SIGINT or SIGTERM has ended it"),
+];
 
 /// `peer get`.
 pub static GET: Command = Command {
     name: "peer get",
     about: "fetches files, once, without sharing anything",
     operands: &[("path, id or pattern", "what to fetch: a path or a content id, or all that match, as 'logs/*'")],
-    flags: &[
-        TRACKER,
-        ZONE,
-        DOWNLOAD_LIMIT,
-        KEEP_FREE,
-        CONNECTIONS,
-        SECRET,
-        tls::CERT,
-        tls::KEY,
-        tls::CA,
-    ],
+    flags: &[TRACKER, ZONE, DOWNLOAD_LIMIT, KEEP_FREE, CONNECTIONS, SECRET, tls::CERT, tls::KEY, tls::CA],
     call_flags: &[
         (
             "-o",
@@ -48,7 +44,8 @@ pub static GET: Command = Command {
     ],
     verbs: &[],
     variables: VARIABLES,
-    more: CODES,
+    more: MORE,
+    codes: CODES,
 };
 
 /// `peer search`.
@@ -60,7 +57,8 @@ pub static SEARCH: Command = Command {
     call_flags: &[JSON, QUIET],
     verbs: &[],
     variables: VARIABLES,
-    more: CODES,
+    more: MORE,
+    codes: CODES,
 };
 
 /// `peer status`.
@@ -72,7 +70,8 @@ pub static STATUS: Command = Command {
     call_flags: &[JSON, QUIET],
     verbs: &[],
     variables: VARIABLES,
-    more: CODES,
+    more: MORE,
+    codes: CODES,
 };
 
 /// `peer put`.
@@ -87,5 +86,6 @@ pub static PUT: Command = Command {
     call_flags: &[JSON, QUIET],
     verbs: &[],
     variables: VARIABLES,
-    more: CODES,
+    more: MORE,
+    codes: CODES,
 };

@@ -1,4 +1,8 @@
-//! Command lines: one table describes a command, makes its `--help` and names its variables.
+//! Command lines: one table describes a command, makes its `--help`, its man page and what shells complete, and names
+//! its variables.
+
+mod completions;
+mod manual;
 
 use std::{ffi::OsString, fmt::Display, fmt::Write as _, str::FromStr};
 
@@ -22,6 +26,8 @@ pub struct Command {
     pub variables: &'static [(&'static str, &'static str)],
     /// More lines for `--help`.
     pub more: &'static str,
+    /// With what it exits, and when.
+    pub codes: &'static [(&'static str, &'static str)],
 }
 
 /// One flag. Its variable is `ENJAMBRE_` and its name in capitals, `_` for `-`.
@@ -96,13 +102,32 @@ impl Command {
         for (left, help, variable) in flags {
             let _ = writeln!(text, "  {left:width$}  {help} [{variable}]");
         }
-        for (left, help) in [("--help", "this text"), ("--version", "the version")].iter().chain(self.variables) {
+        for (left, help) in self.own_flags().iter().chain(self.variables) {
             let _ = writeln!(text, "  {left:width$}  {help}");
         }
         if !self.more.is_empty() {
             let _ = write!(text, "\n{}", self.more);
         }
+        text.push_str("\nExit codes:\n");
+        for (code, when) in self.codes {
+            let _ = writeln!(text, "  {code:8}  {when}");
+        }
         text
+    }
+
+    /// Flags that every command has, and those that only one has that is no verb.
+    fn own_flags(&self) -> &'static [(&'static str, &'static str)] {
+        const FLAGS: &[(&str, &str)] = &[
+            ("--help", "this text"),
+            ("--version", "the version"),
+            ("--man", "the man page, for `man -l -`"),
+            ("--completions SHELL", "what bash, zsh or fish has to know to complete its arguments"),
+        ];
+        if self.is_verb() { &FLAGS[..2] } else { FLAGS }
+    }
+
+    fn is_verb(&self) -> bool {
+        self.name.contains(' ')
     }
 
     /// How it is called: name and operands.
@@ -141,6 +166,16 @@ impl Command {
         }
         if args.contains(["-V", "--version"]) {
             return Ok(Parsed::Text(format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))));
+        }
+        if !self.is_verb() {
+            if args.contains("--man") {
+                return Ok(Parsed::Text(manual::of(self)));
+            }
+            let shell = args.opt_value_from_fn("--completions", |shell| Ok::<_, String>(shell.to_owned()));
+            match shell.map_err(|_| completions::SHELLS.to_owned())? {
+                Some(shell) => return completions::of(self, &shell).map(Parsed::Text),
+                None => {}
+            }
         }
         // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
         let set = |name: &str| {
@@ -261,6 +296,7 @@ mod tests {
         verbs: &[],
         variables: &[("ENJAMBRE_WORD", "what nobody should see")],
         more: "",
+        codes: &[("0", "done")],
     };
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
@@ -311,7 +347,9 @@ mod tests {
 
     #[test]
     fn a_flag_of_one_call_has_a_short_form_and_no_variable_and_behind_two_dashes_is_no_flag() {
-        for args in [&["a", "-o", "-"][..], &["a", "--output", "-"], &["--output=-", "--", "a"], &["-o", "-", "--", "-o"]] {
+        for args in
+            [&["a", "-o", "-"][..], &["a", "--output", "-"], &["--output=-", "--", "a"], &["-o", "-", "--", "-o"]]
+        {
             let Ok(Parsed::Args(parsed)) = parse(args, &[("ENJAMBRE_OUTPUT", "x")]) else { panic!("{args:?}") };
             assert_eq!(parsed.value::<String>("--output"), Ok(Some("-".into())), "{args:?}");
             assert_eq!(parsed.operands.len(), 1, "{args:?}");
