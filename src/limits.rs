@@ -340,6 +340,18 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a one-shot verb that a signal ends may take to end by itself.
 pub const VISIT_END_TIME: Duration = Duration::from_secs(1);
+/// Gets that run at once while more commands are typed on a terminal; each has a thread.
+pub const GETS: usize = 64;
+/// How often it is shown there how they go.
+pub const SHOW_TIME: Duration = Duration::from_millis(250);
+/// In how many rows at most: the line that is edited stays in sight.
+pub const SHOWN_ROWS: usize = 5;
+/// How long the tracker may take to say which paths a word may become: longer, and a key seems to hang.
+pub const COMPLETION_TIME: Duration = Duration::from_millis(700);
+/// How long its answer is taken for true: a key that is struck twice asks once.
+pub const COMPLETION_FRESH: Duration = Duration::from_secs(2);
+/// Lines that are remembered on a terminal.
+pub const HISTORY_LINES: usize = 1000;
 /// One-shot gets into one folder at once: each has a hidden folder of its own there while it runs. More than a script
 /// starts side by side, and few enough to be looked through.
 pub const VISITS: u32 = 64;

@@ -53,14 +53,14 @@ fn verb(folder: &Folder, tracker: SocketAddr, args: &[&str]) -> Command {
 
 /// The names in a folder, hidden ones too.
 fn names(folder: &Folder) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(folder.path()).expect("the folder is there");
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
 fn parsed(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 // ---- get -------------------------------------------------------------------------------------------

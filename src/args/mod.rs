@@ -172,9 +172,8 @@ impl Command {
                 return Ok(Parsed::Text(manual::of(self)));
             }
             let shell = args.opt_value_from_fn("--completions", |shell| Ok::<_, String>(shell.to_owned()));
-            match shell.map_err(|_| completions::SHELLS.to_owned())? {
-                Some(shell) => return completions::of(self, &shell).map(Parsed::Text),
-                None => {}
+            if let Some(shell) = shell.map_err(|_| completions::SHELLS.to_owned())? {
+                return completions::of(self, &shell).map(Parsed::Text);
             }
         }
         // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.

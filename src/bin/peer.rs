@@ -8,7 +8,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     thread,
     time::Instant,
 };
@@ -19,7 +19,7 @@ use enjambre::{
     name::{PeerId, Zone},
     peer::{
         asks::Asks,
-        console::{self, Console},
+        console::{self, Console, Terminal},
         flags,
         http::{Access, Http, Status},
         link::{Host, Joining, Link, LinkConfig, Trackers},
@@ -275,6 +275,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let mirror = options.mirror.map(|wishes| Mirror::start(wishes, asked.share.clone(), &link, jobs.clone()));
     let mirror = mirror.transpose().map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
     let console = Console::new(asked);
+    let terminal = Terminal::now();
+    let busy = console.busy();
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {
@@ -283,7 +285,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     })
     .map_err(system)?;
 
-    let is_signalled = signals.forever().next().is_some();
+    // What Ctrl-C sends while a command runs is not meant for the peer.
+    let is_signalled = signals.forever().any(|signal| signal != SIGINT || !busy.load(Ordering::Acquire));
+    terminal.restore();
     // A signal means leave, and one more means now.
     let mut more = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     spawn("signals", move || {

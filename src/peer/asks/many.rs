@@ -38,7 +38,7 @@ impl Asks {
             tally.is_all = !matches.more;
             let page = ToGet { paths, places: &places, folder };
             self.get_page(page, &mut tally, face);
-            if !matches.more {
+            if !matches.more || face.is_stopped() {
                 break;
             }
             if tally.found > limits::SHARE_FILES {
@@ -95,6 +95,9 @@ impl Asks {
         self.settle();
         let mut in_vain = 0;
         for (path, id, error) in retries {
+            if face.is_stopped() {
+                return;
+            }
             let done = match in_vain {
                 limits::BATCH_RETRIES.. => Err(AskError::Get(path, Arc::new(error))),
                 _ => self.fetch(&id, &path, face),
@@ -103,6 +106,9 @@ impl Asks {
             count(done, tally, face);
         }
         for (path, id) in others {
+            if face.is_stopped() {
+                return;
+            }
             let done = self.fetch(&id, &path, face);
             count(done, tally, face);
         }

@@ -47,6 +47,12 @@ pub struct Asks {
 
 /// Who shows how a `get` goes.
 pub trait Face {
+    /// A job with this number brings a file.
+    fn began(&mut self, _job: u64) {}
+    /// Whether the rest is not wanted any more.
+    fn is_stopped(&self) -> bool {
+        false
+    }
     /// So many of so many bytes of a file are here.
     fn progress(&mut self, path: &SharePath, here: u64, size: u64);
     /// These files are here, safely on disk.
@@ -177,6 +183,7 @@ impl Asks {
         let (size, how) = match self.begin(id, path)? {
             Begun::Here(size) => (size, How::Here),
             Begun::Job(job) => {
+                face.began(job.number());
                 let outcome = job.wait(|here, size| face.progress(path, here, size));
                 let report = outcome.map_err(|error| AskError::Get(path.clone(), error))?;
                 self.settle();

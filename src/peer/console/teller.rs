@@ -19,7 +19,7 @@ use crate::{
         link::{Found, Member},
         swarm::{Report, jobs::Listed},
     },
-    say, show,
+    say, screen, show,
 };
 
 /// In which form results are given.
@@ -145,6 +145,9 @@ impl Teller {
 
     /// Writes results to stdout.
     pub(super) fn put(&mut self, text: &str) {
+        if let Some(screen) = screen() {
+            return screen(text);
+        }
         let mut stdout = stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe && std::mem::replace(&mut self.is_shut, true) => {}
@@ -196,11 +199,16 @@ impl Face for Teller {
 
     fn tally(&mut self, tally: &Tally) {
         if stderr().is_terminal() {
-            let more = if tally.is_all { "" } else { " or more" };
-            let speed = text::speed(tally.bytes, tally.began.elapsed());
-            show(format_args!("{} of {}{more}, {speed}", tally.done(), files_text(tally.found)));
+            show(tally_row(tally));
         }
     }
+}
+
+/// How a get of many files goes.
+pub(super) fn tally_row(tally: &Tally) -> String {
+    let more = if tally.is_all { "" } else { " or more" };
+    let speed = text::speed(tally.bytes, tally.began.elapsed());
+    format!("{} of {}{more}, {speed}", tally.done(), files_text(tally.found))
 }
 
 /// How a file came.

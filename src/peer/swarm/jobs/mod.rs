@@ -251,6 +251,14 @@ impl Jobs {
         self.lock().ended.iter().rev().cloned().collect()
     }
 
+    /// Ends a job and removes its record, and keeps what has come of it: the same one goes on from there.
+    pub fn break_off(&self, number: u64) {
+        if let Some(job) = self.lock().jobs.get_mut(&number) {
+            job.keeps = true;
+        }
+        self.cancel(number);
+    }
+
     /// Ends a job, and removes its record and what has come of it. False when it has ended otherwise
     /// meanwhile.
     pub fn cancel(&self, number: u64) -> bool {
