@@ -45,7 +45,7 @@ build() { # TARGET
 	[ "${target%%-*}" = "$(uname -m)" ] || export "CARGO_TARGET_${upper}_LINKER=rust-lld"
 	for binary in tracker peer; do
 		# Cargo.toml says why the peer has a profile of its own.
-		profile=small features=peer,tls
+		profile=small features=peer,console,tls
 		[ "$binary" = peer ] || profile=release features=${TRACKER_FEATURES:-tracker,health,reflection,etcd,tls}
 		[ -n "$compiler" ] || features=$(echo "$features" | sed 's/\<tls\>/pure-tls/'),pure-rust
 		# LLVM puts functions of up to 225 (by its own measure) into each place that calls them. With that, and packages

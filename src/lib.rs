@@ -14,7 +14,8 @@
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
 //! | [`secret`] | the swarm's secret: how it is read, sent and compared, and how long those wait who guess |
 //! | [`tls`] | TLS by the swarm's own authority: the only rustls code |
-//! | [`args`] | command lines: one table makes parsing, `--help` and the variables |
+//! | [`paint`] | colours, on a terminal that wants them |
+//! | [`args`] | command lines: one table makes parsing, `--help`, the variables, man pages and completions |
 //! | [`codec`] | the tracker's protocol on the wire: messages are counted before they are decoded |
 //! | [`notify`] | tells systemd how the process stands |
 //! | `metrics` | counters, and Prometheus's text format |
@@ -29,10 +30,11 @@
 //! | `peer::swarm` | downloads; in it the only ureq code |
 //! | `peer::mirror` | follows publishers: what of theirs is fetched, replaced and let go |
 //! | `peer::asks` | what a person asks of a peer, done once for all who only parse and tell |
-//! | `peer::console` | the commands |
+//! | `peer::console` | the commands, and how what they find looks |
+//! | `peer::verbs` | one-shot use: `peer get`, `search`, `status`, `put` |
 //! | `fuzz` | the fuzz targets by name; for tests and cargo-fuzz only |
 //!
-//! Imports go downwards only: the binaries, the console and `http`, `asks`, `swarm`, `share` and `link`, and
+//! Imports go downwards only: the binaries, `verbs`, the console and `http`, `asks`, `swarm`, `share` and `link`, and
 //! below them what is pure. `tracker` and `peer` know nothing of each other, and each is a feature.
 //!
 //! # Invariants
@@ -54,7 +56,10 @@
 use std::{
     fmt::Display,
     io::Write,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 pub mod address;
@@ -67,6 +72,7 @@ pub mod limits;
 mod metrics;
 pub mod name;
 pub mod notify;
+pub mod paint;
 #[cfg(feature = "peer")]
 pub mod peer;
 pub mod rate;
@@ -85,15 +91,63 @@ pub mod proto {
 /// Whether a line shown by [`show`] stands on the terminal.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
+/// Writes lines, with their ends.
+pub type Screen = dyn Fn(&str) + Send + Sync;
+
+/// Who writes lines in place of this, while somebody edits one on the terminal.
+static SCREEN: OnceLock<Box<Screen>> = OnceLock::new();
+/// Nobody does any more.
+static SCREEN_IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// From now on, `write` has what is said; until [`end_screen`].
+pub fn begin_screen(write: impl Fn(&str) + Send + Sync + 'static) {
+    let _ = SCREEN.set(Box::new(write));
+}
+
+/// From now on, lines are written as they are said again.
+pub fn end_screen() {
+    SCREEN_IS_OVER.store(true, Ordering::Release);
+}
+
+/// Who writes on the terminal now, if anybody.
+pub fn screen() -> Option<&'static Screen> {
+    SCREEN.get().filter(|_| !SCREEN_IS_OVER.load(Ordering::Acquire)).map(AsRef::as_ref)
+}
+
+/// Whether nobody wants to hear but of errors.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, [`say`] and [`show`] write nothing.
+pub fn hush() {
+    HUSHED.store(true, Ordering::Relaxed);
+}
+
+/// Writes an error to stderr, for a person, whoever was told to [`hush`].
+pub fn complain(error: impl Display) {
+    write_line(format_args!("{} {error}", paint::red("error:")));
+}
+
 /// Writes one line to stderr, for a person. A closed stderr is no reason to stop, as it would be
 /// for `eprintln!`.
 pub fn say(line: impl Display) {
+    if !HUSHED.load(Ordering::Relaxed) {
+        write_line(line);
+    }
+}
+
+fn write_line(line: impl Display) {
+    if let Some(screen) = screen() {
+        return screen(&format!("{line}\n"));
+    }
     let clear = if SHOWN.swap(false, Ordering::Relaxed) { "\r\x1b[K" } else { "" };
     let _ = std::io::stderr().write_all(format!("{clear}{line}\n").as_bytes());
 }
 
 /// Shows a line in place on stderr, which is a terminal, until the next one of either kind.
 pub fn show(line: impl Display) {
+    if HUSHED.load(Ordering::Relaxed) || screen().is_some() {
+        return;
+    }
     SHOWN.store(true, Ordering::Relaxed);
     let _ = std::io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
 }

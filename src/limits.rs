@@ -67,6 +67,8 @@ pub const TIDY_FILES: usize = 500;
 pub const CURSOR_BYTES: usize = 2 << 10;
 /// Sources of a row that a search says the places of, on demand.
 pub const ROW_PLACES: usize = 4;
+/// Peers that a person is told of: some more than a tracker has connections for; a lying one could name others for ever.
+pub const PEERS_TOLD: usize = 25_000;
 /// Peers in one reply that lists them, and those looked at for it: they fit into [`RPC_FIELDS`], and take a quarter of
 /// a millisecond.
 pub const PEERS_PAGE: usize = 1000;
@@ -348,6 +350,24 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 // ---- door: connections from anywhere ---------------------------------------------------------
 
+/// How long a one-shot verb that a signal ends may take to end by itself.
+pub const VISIT_END_TIME: Duration = Duration::from_secs(1);
+/// Gets that run at once while more commands are typed on a terminal; each has a thread.
+pub const GETS: usize = 64;
+/// How often it is shown there how they go.
+pub const SHOW_TIME: Duration = Duration::from_millis(250);
+/// In how many rows at most: the line that is edited stays in sight.
+pub const SHOWN_ROWS: usize = 5;
+/// How long the tracker may take to say which paths a word may become: longer, and a key seems to hang.
+pub const COMPLETION_TIME: Duration = Duration::from_millis(700);
+/// How long its answer is taken for true: a key that is struck twice asks once.
+pub const COMPLETION_FRESH: Duration = Duration::from_secs(2);
+/// Lines that are remembered on a terminal.
+pub const HISTORY_LINES: usize = 1000;
+/// One-shot gets into one folder at once: each has a hidden folder of its own there while it runs. More than a script
+/// starts side by side, and few enough to be looked through.
+pub const VISITS: u32 = 64;
+
 /// Connections held open at once; each is one thread with a small stack.
 pub const CONNECTIONS: usize = 256;
 /// Of these, from one address.
@@ -449,7 +469,7 @@ pub const SHARE_DEPTH: usize = 64;
 pub const KEEP_FREE_BYTES: u64 = 64 << 20;
 /// A small disk is not taken up by what is kept free of it.
 pub const KEEP_FREE_PERCENT: u64 = 1;
-/// What is asked of the tracker at once by those who ask this peer under `/api/`: they are not to take what this peer
+/// What is asked of the tracker at once by those who ask this peer under `/api/`, or for a Metalink: they are not to take what this peer
 /// itself may ask ([`ADDRESS_REQUESTS`]).
 pub const API_CALLS: usize = 8;
 /// The body of a `POST /api/get`: the longest path twice, with all of it escaped.
@@ -592,6 +612,10 @@ pub const ZONE_TURN: Duration = Duration::from_secs(1);
 pub const ZONE_PATIENCE: Duration = Duration::from_secs(3);
 /// When a neighbour outside has more useful pieces than this, the own zone is too far behind to be waited for.
 pub const ZONE_BACKLOG: usize = 256;
+/// How long a peer may take to bring a file to disk that was sent to it: a terabyte to a slow one.
+pub const PUT_ANSWER_TIME: Duration = Duration::from_secs(1800);
+/// Its answer: one object, or a sentence.
+pub const PUT_ANSWER_BYTES: u64 = 16 << 10;
 /// How often a download that makes no news looks whether it should.
 pub const PROGRESS_TIME: Duration = Duration::from_millis(100);
 /// Over how long the rate of a download is taken: long enough to be calm, short enough to be of now.

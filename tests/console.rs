@@ -68,7 +68,7 @@ fn a_bad_command_line_is_one_line_and_exit_code_2() {
         (&["p", "0", here, "--advertise", "10.0.0.1:5000"], "no port"),
         (&["p", "0", here, "--zone", "a b"], "a zone is"),
         (&["p q", "0", here], "peer id `p q`"),
-        (&["search", "0", here], "cannot be peer ids"),
+        (&["search", "0", here], "unexpected"),
         (&["p", "65536", here], "port `65536`"),
         (&["p", "-1", here], "-1"),
         (&["p", "http", here], "port `http`"),
@@ -395,6 +395,50 @@ fn a_path_with_several_contents_is_an_error_that_lists_them() {
         |bytes: &[u8], peer: &str| answer.err.iter().any(|line| line.contains(&id_of(bytes)) && line.ends_with(peer));
     assert!(listed(b"one", "giver") && listed(b"other", "other"), "{answer:?}");
     assert_eq!(taker.get(&format!("{} a", id_of(b"other"))).unwrap().size, 5);
+}
+
+#[test]
+fn a_get_goes_to_a_folder_or_a_name() {
+    let (tracker, ..) = &swarm(&[("logs/1", b"one"), ("logs/2", b"two"), ("a b", b"three")]);
+    let folder = Folder::new();
+    let mut taker = peer("taker", folder.path(), tracker.address, &[]);
+    taker.joined();
+    for (command, paths) in [
+        ("get 'a b' --to new/name", &["new/name"][..]),
+        ("get --to copies/ 'a b'", &["copies/a b"]),
+        ("get 'logs/*' --to old", &["old/logs/1", "old/logs/2"]),
+        ("get 'logs/*' --to older/still/", &["older/still/logs/1", "older/still/logs/2"]),
+    ] {
+        let answer = taker.ask(command);
+        let here: Vec<_> = answer.out.iter().map(|line| Fetched::parse(line).path).collect();
+        assert_eq!(
+            (here.as_slice(), answer.error()),
+            (&paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>()[..], None),
+            "{command}"
+        );
+        paths.iter().for_each(|path| assert!(folder.read(path).is_some(), "{path}"));
+    }
+    for command in ["get --to x", "get a --to", "get a b --to c", "get 'a b' --to ../x", "get 'logs/*' --to ../x"] {
+        assert!(taker.ask(command).error().is_some(), "{command}");
+    }
+}
+
+#[test]
+fn peers_and_status_are_lines_for_a_script() {
+    let (tracker, _folder, giver) = &swarm(&[("a", b"12345")]);
+    let folder = Folder::new();
+    let mut taker = peer("taker", folder.path(), tracker.address, &["--zone", "z2"]);
+    taker.joined();
+    let (theirs, own) = (giver.address, taker.address);
+    assert_eq!(
+        taker.ask("peers").out,
+        [format!("giver\t{theirs}\t\t1\t5\t0\t\t"), format!("taker\t{own}\tz2\t0\t0\t0\t\t")]
+    );
+    let trackers = format!("trackers\t{}", tracker.address);
+    let rest = ["joined\tyes", "files\t0", "bytes\t0", "hashing\t0"];
+    wait_for(PATIENCE, "it is idle", || {
+        taker.ask("status").out == [&["peer\ttaker", "zone\tz2", &trackers][..], &rest].concat()
+    });
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn a_tracker_that_hangs_holds_up_only_those_who_ask_for_sources_and_no_more_of_t
     wait_for(PATIENCE, "it is shared", || get(at, "/files/a").status == 200);
     tracker.signal(Signal::STOP);
     let target = format!("/content/{}.meta4", id(b"bytes"));
-    let asking: Vec<_> = (0..=limits::METALINKS)
+    let asking: Vec<_> = (0..=limits::API_CALLS)
         .map(|_| {
             let mut connection = Connection::open(at);
             connection.send(format!("GET {target} HTTP/1.1\r\nHost: {at}\r\n\r\n")).unwrap();
@@ -168,7 +168,7 @@ fn a_tracker_that_hangs_holds_up_only_those_who_ask_for_sources_and_no_more_of_t
     let answers: Vec<_> = asking.into_iter().map(|mut connection| connection.answer().unwrap()).collect();
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
     assert_eq!(refused.len(), 1, "{answers:?}");
-    assert!(refused[0].text().contains("Too many") && refused[0].header("retry-after").is_some());
+    assert!(refused[0].text().contains("Too much is asked at once") && refused[0].header("retry-after").is_some());
     // Who holds the content itself is a source, whatever the tracker does.
     let own = format!("http://{at}/content/");
     assert!(

@@ -12,7 +12,7 @@ use enjambre::{
     content::ContentId,
     name::{PeerId, Zone},
     peer::{
-        link::{Link, LinkConfig, LinkError},
+        link::{Joining, Link, LinkConfig, LinkError},
         share::Share,
     },
     size::KeepFree,
@@ -43,14 +43,16 @@ impl Peer {
             secret: None,
             tls: None,
             peer: peer_id(id),
-            port: 5000,
             zone: Zone::default(),
+        };
+        let joining = Joining {
+            port: 5000,
             bind: "0.0.0.0".parse().unwrap(),
             advertise: None,
             share,
             on_refused: Box::new(|sentence| panic!("{sentence}")),
         };
-        Self { folder, link: Link::start(config).unwrap() }
+        Self { folder, link: Link::start(config, joining).unwrap() }
     }
 
     /// Who it is given, ordered: the partial ones in brackets.

@@ -284,7 +284,7 @@ fn a_port_says_whether_it_speaks_tls() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("speaks TLS: ask it by https://"), "{}", answer.text());
     // So do its hints.
-    for request in [&["/"][..], &["-X", "PUT", "/"], &["-X", "POST", "/nowhere"]] {
+    for request in [&["-X", "PUT", "/"][..], &["-X", "POST", "/nowhere"]] {
         let (path, rest) = request.split_last().unwrap();
         let told = curl(&certificates, &[rest, &[&format!("https://{}{path}", secured.address)]].concat());
         assert!(told.out.contains("https://HOST:PORT/") && !told.out.contains("http://"), "{told:?}");
@@ -482,6 +482,7 @@ fn certificates_are_read_anew_when_they_change_and_on_a_signal_and_bad_ones_are_
         certificates.make(&[HERE], 30);
         assert_ne!(on_disk(), first);
         wait_for(PATIENCE, "the new one is shown", || secured(process) == on_disk());
+        wait_for(PATIENCE, "that is told", || lines(process, "read anew") > 0);
 
         // On a signal, before anybody connects.
         let before = lines(process, "read anew");

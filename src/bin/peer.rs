@@ -8,26 +8,28 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     thread,
     time::Instant,
 };
 
 use enjambre::{
     args::{Args, Command, Flag, Parsed},
-    limits,
+    complain, limits,
     name::{PeerId, Zone},
     notify::Notify,
     peer::{
         asks::Asks,
-        console::{self, Console},
+        console::{self, Console, Terminal},
+        flags,
         http::{Access, Http, Status, scheme},
-        link::{Host, Link, LinkConfig, Trackers},
+        link::{Host, Joining, Link, LinkConfig, Trackers},
         metrics::Metrics,
         mirror::{Bounds, Mirror, Wishes},
         share::Share,
         swarm::{Fetcher, Getter, jobs::Jobs, partial::Downloads},
         throttle::Throttle,
+        verbs,
     },
     rate::Rate,
     say,
@@ -49,42 +51,22 @@ static COMMAND: Command = Command {
         ("folder", "what to offer, and where fetched and uploaded files go"),
     ],
     flags: &[
-        Flag {
-            name: "--tracker",
-            value: "HOST:PORT,...",
-            help: "where the tracker is; several that run as one, commas between (127.0.0.1:50051)",
-        },
+        flags::TRACKER,
         Flag { name: "--bind", value: "ADDR", help: "address to serve on (0.0.0.0, all of IPv4; :: is for IPv6 too)" },
         Flag {
             name: "--advertise",
             value: "HOST",
             help: "address to give out, behind NAT; it takes the secret, or a tracker that allows it",
         },
-        Flag {
-            name: "--zone",
-            value: "ZONE",
-            help: "where it is, as us-east-1a: sources in the same zone are preferred",
-        },
+        flags::ZONE,
         Flag {
             name: "--upload-limit",
             value: "RATE",
             help: "bytes of files sent a second, all together, as 5M or 500K (none)",
         },
-        Flag {
-            name: "--download-limit",
-            value: "RATE",
-            help: "bytes of files fetched a second, all together, as 5M or 500K (none)",
-        },
-        Flag {
-            name: "--keep-free",
-            value: "BYTES|%",
-            help: "what uploads and downloads leave free on the disk, as 2G or 5% (1%, 64M at most)",
-        },
-        Flag {
-            name: "--connections",
-            value: "N",
-            help: "connections to other peers that `get` opens at most (48); serving has its own",
-        },
+        flags::DOWNLOAD_LIMIT,
+        flags::KEEP_FREE,
+        flags::CONNECTIONS,
         Flag {
             name: "--mirror",
             value: "PATTERN...",
@@ -120,10 +102,16 @@ static COMMAND: Command = Command {
             help: "answer by this name too, beside its addresses, localhost and --advertise; once for each",
         },
     ],
+    call_flags: &[],
+    verbs: &[&verbs::GET, &verbs::SEARCH, &verbs::STATUS, &verbs::PUT],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
-           Commands on stdin: search <text>, get <path or id> [<new path>], list, downloads,\n\
-           cancel <path or id>, leave, help.\n",
+           It takes commands on stdin; `help` lists them.\n",
+    codes: &[
+        ("0", "it was told to leave, by `leave`, the end of a terminal, SIGINT or SIGTERM"),
+        ("1", "the port cannot be had, or the tracker refuses its first join; from a script, a command has failed"),
+        ("2", "the command line, the secret, a certificate or the folder is wrong, or another peer uses the folder"),
+    ],
 };
 
 /// What the command line says.
@@ -154,11 +142,12 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(text.as_bytes());
             Ok(0)
         }
+        Ok(Parsed::Args(args)) if args.command.name != COMMAND.name => Ok(verbs::run(&args)),
         Ok(Parsed::Args(args)) => options(args).map_err(|error| Failure(2, error)).and_then(run),
         Err(error) => Err(Failure(2, error)),
     };
     ExitCode::from(result.unwrap_or_else(|Failure(code, error)| {
-        say(format_args!("error: {error}"));
+        complain(error);
         code
     }))
 }
@@ -179,32 +168,20 @@ fn options(args: Args) -> Result<Options, String> {
             "--public-read keeps others from sending files, which takes a secret: give --secret-file FILE too".into()
         );
     }
-    let connections = match args.value::<String>("--connections")? {
-        None => limits::SOURCE_CONNECTIONS,
-        Some(text) => {
-            let range = limits::SOURCE_CONNECTIONS_RANGE;
-            let number = text.parse().ok().filter(|number: &NonZeroUsize| range.contains(&number.get()));
-            let (least, most) = (range.start(), range.end());
-            number.ok_or_else(|| format!("--connections {text}: a `get` opens {least} to {most} connections"))?
-        }
-    };
     let mirror = wishes(&args, &peer)?;
     Ok(Options {
         mirror,
         peer: peer.parse().map_err(|error| format!("peer id `{peer}`: {error}"))?,
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
         folder: folder.into(),
-        trackers: match args.value("--tracker")? {
-            Some(trackers) => trackers,
-            None => "127.0.0.1:50051".parse()?,
-        },
+        trackers: flags::trackers(&args)?,
         bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         advertise,
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
         download_limit: args.value("--download-limit")?,
         keep_free: args.value("--keep-free")?.unwrap_or_default(),
-        connections,
+        connections: flags::connections(&args)?,
         access,
     })
 }
@@ -288,19 +265,16 @@ fn run(options: Options) -> Result<u8, Failure> {
     let end = End { how: Arc::default(), signals: signals.handle() };
     let (refused, replaced) = (end.clone(), end.clone());
     share.on_replaced(move || replaced.with(Ok(Ending::Again)));
-    let link = LinkConfig {
-        trackers,
-        secret: secret.clone(),
-        tls: tls.clone(),
-        peer: peer.clone(),
+    let link =
+        LinkConfig { trackers, secret: secret.clone(), tls: tls.clone(), peer: peer.clone(), zone: zone.clone() };
+    let joining = Joining {
         port,
-        zone: zone.clone(),
         bind,
         advertise,
         share: share.clone(),
         on_refused: Box::new(move |error| refused.with(Err(Failure(1, error)))),
     };
-    let link = Link::start(link).map_err(system)?;
+    let link = Link::start(link, joining).map_err(system)?;
 
     console::report_hashing(share.clone()).map_err(system)?;
     let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, options.connections, options.download_limit, secret, tls);
@@ -313,6 +287,8 @@ fn run(options: Options) -> Result<u8, Failure> {
     let mirror = options.mirror.map(|wishes| Mirror::start(wishes, asked.share.clone(), &link, jobs.clone()));
     let mirror = mirror.transpose().map_err(|error| Failure(1, format!("cannot mirror: {error}")))?;
     let console = Console::new(asked);
+    let terminal = Terminal::now();
+    let busy = console.busy();
     let left = end.clone();
     spawn("console", move || {
         if let Some(code) = console.run() {
@@ -321,7 +297,9 @@ fn run(options: Options) -> Result<u8, Failure> {
     })
     .map_err(system)?;
 
-    let is_signalled = signals.forever().next().is_some();
+    // What Ctrl-C sends while a command runs is not meant for the peer.
+    let is_signalled = signals.forever().any(|signal| signal != SIGINT || !busy.load(Ordering::Acquire));
+    terminal.restore();
     // A signal means leave, and one more means now.
     let mut more = Signals::new([SIGINT, SIGTERM]).map_err(system)?;
     spawn("signals", move || {

@@ -56,10 +56,17 @@ static COMMAND: Command = Command {
         tls::KEY,
         tls::CA,
     ],
+    call_flags: &[],
+    verbs: &[],
     variables: &[(secret::VARIABLE, "the swarm's secret itself, where there is no --secret-file")],
     more: "In round brackets: what holds without the flag. In square ones: the variable that stands in for it.\n\
            The log goes to stderr. SIGINT and SIGTERM end the tracker once the calls in flight are answered, within\n\
            two seconds; a second one, at once.\n",
+    codes: &[
+        ("0", "SIGINT or SIGTERM has ended it"),
+        ("1", "the port cannot be had"),
+        ("2", "the command line, the secret or a certificate is wrong"),
+    ],
 };
 
 struct Options {

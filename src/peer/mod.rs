@@ -2,6 +2,7 @@
 
 pub mod asks;
 pub mod console;
+pub mod flags;
 pub mod http;
 pub mod link;
 pub mod metrics;
@@ -9,3 +10,4 @@ pub mod mirror;
 pub mod share;
 pub mod swarm;
 pub mod throttle;
+pub mod verbs;

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use super::{AskError, Asks, Begun, Face, Got, How, resolve::one_content};
+use super::{
+    AskError, Asks, Begun, Face, Got, How,
+    resolve::{below, one_content},
+};
 use crate::{
     content::ContentId,
     limits,
@@ -19,15 +22,22 @@ use crate::{
 };
 
 impl Asks {
-    /// Fetches all files that match a pattern, of which `first` is the first page.
-    pub(super) fn get_matches(&self, pattern: &str, first: Page, face: &mut dyn Face) -> Tally {
+    /// Fetches all files that match a pattern, of which `first` is the first page, below `folder` where one is given.
+    pub(super) fn get_matches(
+        &self,
+        pattern: &str,
+        first: Page,
+        folder: Option<&SharePath>,
+        face: &mut dyn Face,
+    ) -> Tally {
         let mut matches = Matches::new(first);
         let mut tally = Tally::new();
         loop {
             let (paths, places) = matches.take();
             (tally.found, tally.is_all) = (matches.found, !matches.more);
-            self.get_page(paths, &places, &mut tally, face);
-            if !matches.more {
+            let page = ToGet { paths, places: &places, folder };
+            self.get_page(page, &mut tally, face);
+            if !matches.more || face.is_stopped() {
                 return tally;
             }
             if let Err(error) = matches.advance(&self.link, pattern) {
@@ -66,8 +76,9 @@ impl Asks {
         }
     }
 
-    fn get_page(&self, paths: Vec<(SharePath, Vec<Found>)>, places: &[Place], tally: &mut Tally, face: &mut dyn Face) {
-        let (small, others) = self.sort(paths, places, tally, face);
+    fn get_page(&self, page: ToGet<'_>, tally: &mut Tally, face: &mut dyn Face) {
+        let places = page.places;
+        let (small, others) = self.sort(page, tally, face);
         let mut retries = Vec::new();
         let getter = self.jobs.getter().clone();
         Batch { getter: &getter, places }.get(small, |group| retries.extend(take(group, tally, face)));
@@ -75,6 +86,9 @@ impl Asks {
         self.settle();
         let mut in_vain = 0;
         for (path, id, error) in retries {
+            if face.is_stopped() {
+                return;
+            }
             let done = match in_vain {
                 limits::BATCH_RETRIES.. => Err(AskError::Get(path, Arc::new(error))),
                 _ => self.fetch(&id, &path, face),
@@ -83,6 +97,9 @@ impl Asks {
             count(done, tally, face);
         }
         for (path, id) in others {
+            if face.is_stopped() {
+                return;
+            }
             let done = self.fetch(&id, &path, face);
             count(done, tally, face);
         }
@@ -91,8 +108,7 @@ impl Asks {
     /// What of a page is fetched in a batch, and what by itself; what is here or cannot be is dealt with.
     fn sort(
         &self,
-        paths: Vec<(SharePath, Vec<Found>)>,
-        places: &[Place],
+        ToGet { paths, places, folder }: ToGet<'_>,
         tally: &mut Tally,
         face: &mut dyn Face,
     ) -> (Vec<Small>, Vec<(SharePath, ContentId)>) {
@@ -100,8 +116,9 @@ impl Asks {
         let (mut small, mut others, mut here) = (Vec::new(), Vec::new(), Vec::new());
         let unhashed = Instant::now() + limits::UNHASHED_TIME;
         for (path, rows) in paths {
-            let content = match one_content(path.as_str(), &rows) {
-                Ok(content) => content,
+            let content = one_content(path.as_str(), &rows);
+            let (content, path) = match content.and_then(|content| Ok((content, below(folder, path)?))) {
+                Ok(found) => found,
                 Err(error) => {
                     count(Err(error), tally, face);
                     continue;
@@ -126,6 +143,13 @@ impl Asks {
         face.tally(tally);
         (small, others)
     }
+}
+
+/// A page of files, and below which folder they go.
+struct ToGet<'a> {
+    paths: Vec<(SharePath, Vec<Found>)>,
+    places: &'a [Place],
+    folder: Option<&'a SharePath>,
 }
 
 /// Tells of a group of files; gives back what should be tried again.

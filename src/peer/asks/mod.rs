@@ -2,6 +2,7 @@
 //! parse and tell.
 
 pub mod json;
+pub mod lines;
 
 mod error;
 mod many;
@@ -23,7 +24,7 @@ use crate::{
     limits,
     name::{PeerId, SharePath},
     peer::{
-        link::{Found, Link, LinkError, Roll, Source},
+        link::{Found, Link, LinkError, Member, Roll, Source},
         share::{Entry, Lookup, Share},
         swarm::{
             Finder, Report,
@@ -46,6 +47,12 @@ pub struct Asks {
 
 /// Who shows how a `get` goes.
 pub trait Face {
+    /// A job with this number brings a file.
+    fn began(&mut self, _job: u64) {}
+    /// Whether the rest is not wanted any more.
+    fn is_stopped(&self) -> bool {
+        false
+    }
     /// So many of so many bytes of a file are here.
     fn progress(&mut self, path: &SharePath, here: u64, size: u64);
     /// These files are here, safely on disk.
@@ -96,8 +103,7 @@ impl Asks {
     /// # Errors
     /// When the text is blank, or no tracker can be asked.
     pub fn search(&self, text: &str) -> Result<(Vec<Found>, bool), AskError> {
-        check_text(text)?;
-        Ok(self.link.search(text, false)?)
+        search(&self.link, text)
     }
 
     /// Some of these files, those behind a reply whose cursor is given, or the first; and the cursor for what comes
@@ -126,21 +132,31 @@ impl Asks {
         resolve::resolve(&self.link, what, has_target)
     }
 
-    /// Fetches what a path, a content id or a pattern names, to `target` where one is given, and waits for it. The tally
-    /// is of many files.
+    /// Fetches what a path, a content id or a pattern names, to `target` where one is given, and waits for it: to that
+    /// path, or, where it ends with `/`, below that folder. The tally is of many files.
     ///
     /// # Errors
     /// When it names nothing or more than can be meant, or one file cannot be had. Of many, `face` is told.
     pub fn get(&self, what: &str, target: Option<&str>, face: &mut dyn Face) -> Result<Option<Tally>, AskError> {
-        let target = target.map(target_path).transpose()?;
-        match self.resolve(what, target.is_some())? {
-            Wanted::Content(id, path) => {
-                let path = target.or(path).ok_or_else(|| nameless(what))?;
+        let (folder, path) = match target {
+            Some(target) => match target.strip_suffix('/') {
+                Some(folder) => (Some(target_path(folder)?), None),
+                None => (None, Some(target_path(target)?)),
+            },
+            None => (None, None),
+        };
+        match self.resolve(what, path.is_some())? {
+            Wanted::Content(id, known) => {
+                let below = |path| resolve::below(folder.as_ref(), path);
+                let path = match path {
+                    Some(path) => path,
+                    None => known.map(below).transpose()?.ok_or_else(|| nameless(what))?,
+                };
                 let got = self.fetch(&id, &path, face)?;
                 face.got(&[got]);
                 Ok(None)
             }
-            Wanted::Matches(first) => Ok(Some(self.get_matches(what, first, face))),
+            Wanted::Matches(first) => Ok(Some(self.get_matches(what, first, folder.as_ref(), face))),
         }
     }
 
@@ -151,9 +167,9 @@ impl Asks {
     pub fn begin(&self, id: &ContentId, path: &SharePath) -> Result<Begun, AskError> {
         match self.share.look_up_hashed(path, Instant::now() + limits::UNHASHED_TIME) {
             Lookup::Known(Entry { content, size }) if content == *id => Ok(Begun::Here(size)),
-            Lookup::Known(_) => Err(AskError::Taken(format!(
-                "{path} is here with other content: give a new path, as in `get {id} <new path>`"
-            ))),
+            Lookup::Known(_) => {
+                Err(AskError::Taken(format!("{path} is here with other content: give a new path to fetch {id} to")))
+            }
             Lookup::Unhashed => Err(AskError::Unhashed(path.clone())),
             Lookup::Absent => match self.jobs.start(id, path) {
                 Ok(job) => Ok(Begun::Job(job)),
@@ -167,6 +183,7 @@ impl Asks {
         let (size, how) = match self.begin(id, path)? {
             Begun::Here(size) => (size, How::Here),
             Begun::Job(job) => {
+                face.began(job.number());
                 let outcome = job.wait(|here, size| face.progress(path, here, size));
                 let report = outcome.map_err(|error| AskError::Get(path.clone(), error))?;
                 self.settle();
@@ -186,17 +203,19 @@ impl Asks {
         self.jobs.list()
     }
 
-    /// Ends the one download that a path or a content id names, and removes what is here of it.
+    /// Ends the one download that a path, a content id or else its number names, and removes what is here of it.
     ///
     /// # Errors
     /// When there is none, or several, or it has ended meanwhile.
     pub fn cancel(&self, what: &str) -> Result<(), AskError> {
         let (id, path) = (what.parse::<ContentId>().ok(), what.parse::<SharePath>().ok());
-        let mut matches = self.jobs.list();
-        matches.retain(|listed| match id {
+        let number = what.parse().ok();
+        let (named_so, others): (Vec<_>, Vec<_>) = self.jobs.list().into_iter().partition(|listed| match id {
             Some(id) => listed.content == id,
             None => path.is_some() && listed.path == path,
         });
+        let numbered = others.into_iter().filter(|listed| number.is_some() && listed.number == number);
+        let matches = if named_so.is_empty() { numbered.collect() } else { named_so };
         match &matches[..] {
             [] => Err(AskError::Absent(format!("no download of {}: `downloads` lists them", named(what)))),
             [listed] => {
@@ -215,7 +234,9 @@ impl Asks {
                 };
                 let kind = if id.is_some() { "path" } else { "content id" };
                 let others: String = several.iter().map(|listed| format!("\n  {}", other(listed))).collect();
-                Err(AskError::Several(format!("several downloads of {what}: cancel one by its {kind}{others}")))
+                Err(AskError::Several(format!(
+                    "several downloads of {what}: cancel one by its number or {kind}{others}"
+                )))
             }
         }
     }
@@ -229,6 +250,32 @@ fn check_text(text: &str) -> Result<(), AskError> {
     }
 }
 
+/// As [`Asks::search`], for whoever has no share.
+///
+/// # Errors
+/// When the text is blank, or no tracker can be asked.
+pub fn search(link: &Link, text: &str) -> Result<(Vec<Found>, bool), AskError> {
+    check_text(text)?;
+    Ok(link.search(text, false)?)
+}
+
+/// All peers of the swarm, ordered by id.
+///
+/// # Errors
+/// When no tracker can be asked.
+pub fn everybody(link: &Link) -> Result<Vec<Member>, AskError> {
+    let mut peers = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let roll = link.peers(&cursor)?;
+        peers.extend(roll.peers);
+        cursor = roll.cursor;
+        if cursor.is_empty() || peers.len() >= limits::PEERS_TOLD {
+            return Ok(peers);
+        }
+    }
+}
+
 /// Where a `get` is to go.
 ///
 /// # Errors
@@ -239,7 +286,7 @@ pub fn target_path(target: &str) -> Result<SharePath, AskError> {
 
 /// For a content id that is asked for, and goes by no path.
 pub fn nameless(what: &str) -> AskError {
-    AskError::Bad(format!("{what} has no name: give a path, as in `get {what} notes.txt`"))
+    AskError::Bad(format!("{what} has no name: give a path to fetch it to"))
 }
 
 impl Finder for Link {

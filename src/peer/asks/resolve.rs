@@ -29,7 +29,7 @@ pub(super) fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wante
             [] => Err(AskError::Absent(format!("nobody offers {id} now"))),
             [path] => Ok(Wanted::Content(id, Some(path.clone()))),
             several => {
-                let mut error = format!("{id} goes by several paths: say which, as in `get {id} {}`", several[0]);
+                let mut error = format!("{id} goes by several paths: say to which of these, or another, it is to go");
                 for path in several {
                     let _ = write!(error, "\n  {path}");
                 }
@@ -60,10 +60,16 @@ pub(super) fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wante
             Ok(Wanted::Content(one_content(first.path.as_str(), &page.found)?, Some(first.path.clone())))
         }
         _ if has_target => {
-            Err(AskError::Bad(format!("{what} matches several files: they cannot all go to one path, leave it out")))
+            Err(AskError::Several(format!("{what} matches several files, which cannot all go to one place")))
         }
         _ => Ok(Wanted::Matches(page)),
     }
+}
+
+/// A path below a folder, where there is one.
+pub(super) fn below(folder: Option<&SharePath>, path: SharePath) -> Result<SharePath, AskError> {
+    let Some(folder) = folder else { return Ok(path) };
+    format!("{folder}/{path}").parse().map_err(|error| AskError::Bad(format!("{folder}/{path}: {error}")))
 }
 
 /// A word that is no path, to be shown; one can be empty or hold what a terminal would obey.
@@ -80,7 +86,7 @@ pub(super) fn one_content(path: &str, rows: &[Found]) -> Result<ContentId, AskEr
     if contents.len() == 1 {
         return Ok(rows[0].content);
     }
-    let mut error = format!("{path} names {} contents: get one by its id, as in `get <id> {path}`", contents.len());
+    let mut error = format!("{path} names {} contents: get one of these ids, to this path or another", contents.len());
     for (id, row) in contents {
         let ids: Vec<_> = row.source_ids.iter().map(PeerId::as_str).collect();
         let _ = write!(error, "\n  {id}  {}  {}", size::shown(row.size), ids.join(","));

@@ -6,22 +6,36 @@ use super::{Console, Next, progress::files_text, text, words};
 use crate::{
     limits,
     name::SharePath,
-    peer::{
-        link::Found,
-        share::{Entry, Hashing},
-    },
+    peer::share::{Entry, Hashing},
     say,
 };
 
-const HELP: &str = "\
-search <text>                   files whose path contains the text, or matches it where it has * or ?
-get <path or id> [<new path>]   fetch a file into the own folder and offer it from then on
-list                            the own files
-downloads                       what is being fetched, waits for something, or is left of a broken get
-cancel <path or id>             end such a download and remove what is here of it
-leave                           say good-bye, finish what is being served, end
-help                            this text
-Quote a path that has blanks: get 'my notes.txt'. From a pipe or a file, results are lines with tabs.";
+/// The commands: how each is written, and what it does.
+pub(super) const COMMANDS: &[(&str, &str)] = &[
+    ("search <text>", "files whose path contains the text, or matches it where it has * or ?"),
+    ("get <what> [<new path>]", "fetch by path, content id or pattern into the own folder, and offer it from then on"),
+    ("get <what> --to <place>", "the same; to a folder (FOLDER/) or a new path"),
+    ("list", "the own files"),
+    ("downloads", "what is being fetched, waits for something, or is left of a broken get"),
+    ("cancel <which>", "end such a download, by its number, path or content id, and remove what is here of it"),
+    ("peers", "who is in the swarm, and with what"),
+    ("status", "how this peer stands"),
+    ("leave", "say good-bye, finish what is being served, end"),
+    ("help", "this text"),
+];
+
+/// The names of the commands, each once.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let names = COMMANDS.iter().filter_map(|(usage, _)| usage.split(' ').next());
+    let mut last = "";
+    names.filter(move |name| std::mem::replace(&mut last, name) != *name)
+}
+
+fn help() -> String {
+    let rows = COMMANDS.iter().map(|(usage, what)| format!("{usage:25}{what}\n"));
+    rows.collect::<String>()
+        + "Quote a path that has blanks: get 'my notes.txt'. From a pipe or a file, results are lines with tabs."
+}
 
 impl Console {
     /// Carries out the command on a line that is not blank.
@@ -43,25 +57,33 @@ impl Console {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
             ["get", what] => self.get(what, None),
-            ["get", what, target] => self.get(what, Some(target)),
+            ["get", what, "--to", to] | ["get", "--to", to, what] if what.contains(['*', '?']) => {
+                self.get(what, Some(&format!("{}/", to.trim_end_matches('/'))));
+            }
+            ["get", what, "--to", target] | ["get", "--to", target, what] | ["get", what, target]
+                if !what.starts_with("--") && target != "--to" =>
+            {
+                self.get(what, Some(target));
+            }
             ["get", ..] => self.fail(
-                "get takes a path or a content id, and maybe a new path; what has spaces goes in quotes: get 'my notes.txt'",
+                "get takes a path, a content id or a pattern, and maybe a new path; what has spaces goes in quotes: get 'my notes.txt'",
             ),
             ["list"] => self.list(),
             ["downloads"] => self.downloads(),
             ["cancel", what] => self.cancel(what),
-            ["cancel", ..] => self.fail("cancel takes a path or a content id, in quotes where it has spaces: `downloads` lists them"),
-            ["help"] => say(HELP),
+            ["cancel", ..] => self.fail("cancel takes a number, a path or a content id, in quotes where it has spaces: `downloads` lists them"),
+            ["peers"] => self.peers(),
+            ["status"] => self.status(),
+            ["help"] => say(help()),
             ["leave"] => return Next::Leave,
-            ["list" | "downloads" | "help" | "leave", ..] => {
+            ["list" | "downloads" | "peers" | "status" | "help" | "leave", ..] => {
                 self.fail(format_args!("{} stands alone on its line", words[0]))
             }
             _ => {
                 // It can be a line of anything that was piped here by mistake, and hold what a terminal obeys.
                 let verb = text::shortened(verb, 30).replace(char::is_control, "?");
-                self.fail(format_args!(
-                    "unknown command `{verb}`: the commands are search, get, list, downloads, cancel, leave, help"
-                ));
+                let known: Vec<_> = names().collect();
+                self.fail(format_args!("unknown command `{verb}`: the commands are {}", known.join(", ")));
             }
         }
         Next::Command
@@ -74,14 +96,8 @@ impl Console {
         };
         if found.is_empty() {
             say("nothing found");
-        } else if stdout().is_terminal() {
-            let row = |row: &Found| {
-                vec![text::size(row.size), row.sources.to_string(), row.path.to_string(), row.content.to_string()]
-            };
-            let rows: Vec<_> = found.iter().map(row).collect();
-            self.put(&text::table(&["size", "sources", "path", "content id"], &rows));
         } else {
-            self.put(&found.iter().map(result_line).collect::<String>());
+            self.teller.found(&found);
         }
         if more {
             say("there is more: search for a longer text to see it");
@@ -104,42 +120,16 @@ impl Console {
             } else {
                 let line =
                     |(path, Entry { content, size }): &(SharePath, Entry)| format!("{content}\t{size}\t{path}\n");
-                self.put(&page.iter().map(line).collect::<String>());
+                self.teller.put(&page.iter().map(line).collect::<String>());
             }
         }
         if is_terminal {
-            self.put(&text::table(&["size", "path", "content id"], &rows));
+            self.teller.put(&text::table(&["size", "path", "content id"], &rows));
             let (files, bytes) = self.asks.share.totals();
             say(format_args!("{}, {}", files_text(files), text::size(bytes)));
         }
         if let Some(Hashing { files, .. }) = self.asks.share.hashing() {
             say(format_args!("{} still to be hashed", files_text(files)));
         }
-    }
-}
-
-/// One row for a script: content id, size, number of sources, path, source ids. A path holds no tab.
-fn result_line(found: &Found) -> String {
-    let Found { path, content, size, sources, source_ids } = found;
-    let ids: Vec<_> = source_ids.iter().map(|peer| peer.as_str()).collect();
-    format!("{content}\t{size}\t{sources}\t{path}\t{}\n", ids.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::content::ContentId;
-
-    #[test]
-    fn a_search_row_has_five_columns() {
-        let content = ContentId::of(b"");
-        let found = Found {
-            path: "a b/c".parse().unwrap(),
-            content,
-            size: 7,
-            sources: 2,
-            source_ids: vec!["p1".parse().unwrap(), "p2".parse().unwrap()],
-        };
-        assert_eq!(result_line(&found), format!("{content}\t7\t2\ta b/c\tp1,p2\n"));
     }
 }

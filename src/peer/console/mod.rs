@@ -2,31 +2,48 @@
 
 mod commands;
 mod downloads;
+#[cfg(feature = "console")]
+mod editor;
 mod get;
+#[cfg(feature = "console")]
+mod gets;
 mod progress;
+#[cfg(feature = "console")]
+mod screen;
+mod teller;
 mod text;
 mod words;
 
 pub use progress::report_hashing;
+pub(in crate::peer) use teller::account;
+pub use teller::{Form, Teller};
 
+#[cfg(feature = "console")]
+use std::sync::atomic::Ordering;
 use std::{
-    io::{self, BufRead, IsTerminal, Read, Write},
+    io::{self, BufRead, IsTerminal, Read},
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{limits, peer::asks::Asks, say};
-use progress::Meter;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+#[cfg(feature = "console")]
+use crate::begin_screen;
+use crate::{end_screen, limits, peer::asks::Asks, say, screen};
 
 /// Carries commands out, one after the other.
 pub struct Console {
     asks: Asks,
-    /// How the download goes that is waited for.
-    meter: Option<Meter>,
-    /// Some command has failed.
-    failed: bool,
+    teller: Teller,
     /// The first command has waited for the swarm to know this peer.
     settled: bool,
+    /// A command runs on a terminal: what Ctrl-C sends then is not meant for the peer.
+    is_busy: Arc<AtomicBool>,
+    /// Where lines are edited, the gets that run meanwhile.
+    #[cfg(feature = "console")]
+    gets: Option<gets::Gets>,
 }
 
 /// What comes after a command.
@@ -38,7 +55,19 @@ enum Next {
 impl Console {
     /// A console for what this peer can be asked.
     pub fn new(asks: Asks) -> Self {
-        Self { asks, meter: None, failed: false, settled: false }
+        Self {
+            asks,
+            teller: Teller::new(Form::Plain),
+            settled: false,
+            is_busy: Arc::default(),
+            #[cfg(feature = "console")]
+            gets: None,
+        }
+    }
+
+    /// Whether a command runs, on a terminal where lines are edited.
+    pub fn busy(&self) -> Arc<AtomicBool> {
+        self.is_busy.clone()
     }
 
     /// Takes commands from stdin until one says to leave, or a terminal ends: then the exit code. None
@@ -49,12 +78,60 @@ impl Console {
         if is_terminal {
             say("type `help` for the commands, `leave` to end");
         }
+        #[cfg(feature = "console")]
+        if is_terminal
+            && io::stdout().is_terminal()
+            && io::stderr().is_terminal()
+            && let Some(lines) = editor::Lines::new(&self.asks)
+        {
+            drop(stdin);
+            self.edit(lines);
+            return Some(0);
+        }
         let next = self.run_on(stdin, is_terminal);
         match next {
             Next::Leave if is_terminal => Some(0),
-            Next::Leave => Some(self.failed.into()),
+            Next::Leave => Some(self.teller.has_failed().into()),
             Next::Command if is_terminal => Some(0),
             Next::Command => None,
+        }
+    }
+
+    /// Takes commands from lines that are edited, until one says to leave.
+    #[cfg(feature = "console")]
+    fn edit(&mut self, mut lines: editor::Lines) {
+        let screen = lines.screen.clone();
+        begin_screen(move |text| screen.print(text));
+        let gets = gets::Gets::new(self.asks.clone(), lines.screen.clone());
+        self.gets = Some(gets.clone());
+        let mut was_interrupted = false;
+        loop {
+            wait_for_foreground();
+            let has_left = match lines.read() {
+                editor::Typed::Line(line) if line.len() > limits::COMMAND_BYTES => {
+                    self.fail(format_args!("a command is at most {} bytes long", limits::COMMAND_BYTES));
+                    false
+                }
+                editor::Typed::Line(line) if line.trim().is_empty() => false,
+                editor::Typed::Line(line) => {
+                    self.is_busy.store(true, Ordering::Release);
+                    let next = self.command(&line);
+                    self.is_busy.store(false, Ordering::Release);
+                    matches!(next, Next::Leave)
+                }
+                editor::Typed::End => true,
+                editor::Typed::Interrupt if gets.stop_last() => false,
+                editor::Typed::Interrupt if was_interrupted => true,
+                editor::Typed::Interrupt => {
+                    say("nothing is being fetched: `leave`, Ctrl-D or one more Ctrl-C ends this peer");
+                    was_interrupted = true;
+                    continue;
+                }
+            };
+            if has_left {
+                return end_screen();
+            }
+            was_interrupted = false;
         }
     }
 
@@ -98,16 +175,7 @@ impl Console {
     }
 
     fn fail(&mut self, error: impl std::fmt::Display) {
-        self.failed = true;
-        say(format_args!("error: {error}"));
-    }
-
-    /// Writes results to stdout.
-    fn put(&mut self, text: &str) {
-        let mut stdout = io::stdout().lock();
-        if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            self.fail(format_args!("cannot write the result to stdout: {error}"));
-        }
+        self.teller.fail(error);
     }
 }
 
@@ -140,6 +208,31 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Line {
             }
             // The input's last line has no end.
             Ok(_) => {}
+        }
+    }
+}
+
+/// How the terminal was when the peer began, if stdin is one: a line may be edited when the peer ends.
+pub struct Terminal(Option<Termios>);
+
+impl Terminal {
+    /// As it is now.
+    pub fn now() -> Self {
+        Self(tcgetattr(io::stdin()).ok())
+    }
+
+    /// Makes it that again.
+    pub fn restore(&self) {
+        let own = rustix::process::getpgrp();
+        // From the background it would stop the process.
+        let is_ours = rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == own);
+        if let Some(was) = self.0.as_ref().filter(|_| is_ours) {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, was);
+        }
+        if screen().is_some() {
+            end_screen();
+            // What is said from now on begins below the line that was edited.
+            say("");
         }
     }
 }

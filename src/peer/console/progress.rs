@@ -7,6 +7,8 @@ use std::{
 };
 
 use super::text;
+#[cfg(feature = "console")]
+use crate::peer::swarm::jobs::{Listed, Standing};
 use crate::{
     limits,
     name::SharePath,
@@ -40,13 +42,40 @@ impl Meter {
             return;
         }
         self.shown = Instant::now();
-        let percent = (here as f64 / size.max(1) as f64 * 100.0) as u64;
         let rate = here.saturating_sub(self.from) as f64 / self.began.elapsed().as_secs_f64();
-        let left = if rate > 0.0 { (size.saturating_sub(here) as f64 / rate) as u64 } else { 0 };
-        let (here, size, rate) = (text::size(here), text::size(size), text::size(rate as u64));
-        let name = text::shortened(self.path.as_str(), 30);
-        show(format_args!("{name}: {percent}%, {here} of {size}, {rate}/s, {left} s left"));
+        show(how_far(self.path.as_str(), here, size, rate as u64));
     }
+}
+
+/// How a download goes: its name, how much is here, how fast it comes, how long it takes.
+fn how_far(name: &str, here: u64, size: u64, rate: u64) -> String {
+    let percent = (here as f64 / size.max(1) as f64 * 100.0) as u64;
+    let left = match size.saturating_sub(here).checked_div(rate) {
+        Some(seconds @ ..120) => format!(", {seconds} s left"),
+        Some(seconds) => format!(", {} min left", seconds.div_ceil(60)),
+        None => String::new(),
+    };
+    let (here, size, rate) = (text::size(here), text::size(size), text::size(rate));
+    format!("{}: {percent}%, {here} of {size}, {rate}/s{left}", text::shortened(name, 30))
+}
+
+/// A row about a download that runs, or waits for room, from so many sources.
+#[cfg(feature = "console")]
+pub(super) fn row(listed: &Listed, sources: usize) -> String {
+    let Listed { number, path, size, here, rate, standing, .. } = listed;
+    let number = number.map_or_else(String::new, |number| format!("{number:>3}  "));
+    let name = path.as_ref().map_or("", SharePath::as_str);
+    match size {
+        Some(size) if *standing == Standing::Running => {
+            let sources = if sources > 0 { format!(", {sources} source{}", plural(sources)) } else { String::new() };
+            format!("{number}{}{sources}", how_far(name, *here, *size, *rate))
+        }
+        _ => format!("{number}{}: {standing}", text::shortened(name, 30)),
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 /// Starts a thread that tells of hashing that takes long.
@@ -121,7 +150,7 @@ impl Reporter {
 }
 
 pub(super) fn files_text(files: usize) -> String {
-    format!("{files} file{}", if files == 1 { "" } else { "s" })
+    format!("{files} file{}", plural(files))
 }
 
 #[cfg(test)]

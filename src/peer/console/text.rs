@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::paint;
 pub(super) use crate::size::shown as size;
 
 /// `34 MiB in 1.2 s (28 MiB/s)`.
@@ -22,14 +23,15 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let mut text = String::new();
-    for row in [&head].into_iter().chain(rows) {
+    for (number, row) in [&head].into_iter().chain(rows).enumerate() {
         let mut line = String::new();
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
             let room = " ".repeat(width - columns(cell));
             let cell = if column == 0 { format!("{room}{cell}") } else { format!("  {cell}{room}") };
             line.push_str(&cell);
         }
-        text.push_str(line.trim_end());
+        let line = line.trim_end();
+        text.push_str(&if number == 0 { paint::bold(line) } else { line.to_owned() });
         text.push('\n');
     }
     text
@@ -59,6 +61,19 @@ pub(super) fn shortened(name: &str, width: usize) -> String {
     }
     let end: String = name.chars().skip(length + 1 - width).collect();
     format!("…{end}")
+}
+
+/// As much of a row as fits into `width` columns.
+#[cfg(feature = "console")]
+pub(super) fn cut(row: &str, width: usize) -> String {
+    let mut left = width;
+    let fits = |c: &char| {
+        let wide = columns(c.encode_utf8(&mut [0; 4]));
+        let fits = wide <= left;
+        left -= wide.min(left);
+        fits
+    };
+    row.chars().take_while(fits).collect()
 }
 
 #[cfg(test)]

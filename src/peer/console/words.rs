@@ -43,6 +43,41 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, &'static str> {
     Ok(words)
 }
 
+/// Where the last word of an unfinished line begins, and what it is so far; at the end, and empty, behind a blank.
+#[cfg(feature = "console")]
+pub(super) fn last(line: &str) -> (usize, String) {
+    let mut word = (line.len(), String::new());
+    let mut is_inside = false;
+    let mut rest = line.char_indices();
+    let mut quote = None;
+    while let Some((at, c)) = rest.next() {
+        if quote.is_none() && c.is_ascii_whitespace() {
+            (is_inside, word) = (false, (line.len(), String::new()));
+            continue;
+        }
+        if !std::mem::replace(&mut is_inside, true) {
+            word.0 = at;
+        }
+        match (c, quote) {
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            ('\\', None | Some('"')) => word.1.extend(rest.next().map(|(_, c)| c)),
+            (c, _) => word.1.push(c),
+        }
+    }
+    word
+}
+
+/// A word as it has to be written; one that ends with `/` is open for more.
+#[cfg(feature = "console")]
+pub(super) fn quoted(word: &str) -> String {
+    if !word.contains(|c: char| c.is_ascii_whitespace() || matches!(c, '\'' | '"' | '\\')) {
+        return word.to_owned();
+    }
+    let quoted = format!("'{}'", word.replace('\'', r"'\''"));
+    if word.ends_with('/') { quoted.trim_end_matches('\'').to_owned() } else { quoted }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +103,26 @@ mod tests {
         for bad in ["get 'a", "get \"a", "get a\\", "get \"a\\", "it's"] {
             assert!(split(bad).is_err(), "{bad}");
         }
+    }
+
+    #[cfg(feature = "console")]
+    #[test]
+    fn the_last_word_is_found_in_a_line_that_is_not_finished() {
+        for (line, start, word) in [
+            ("", 0, ""),
+            ("get ", 4, ""),
+            ("get no", 4, "no"),
+            ("get a\\ b", 4, "a b"),
+            ("get 'my no", 4, "my no"),
+            ("get 'a b' \"c d", 10, "c d"),
+            ("get x'y z", 4, "xy z"),
+        ] {
+            assert_eq!(last(line), (start, word.to_owned()), "{line}");
+        }
+        for name in ["a", "a b", "it's", "a\\b"] {
+            assert_eq!(split(&quoted(name)).unwrap(), [name]);
+        }
+        assert_eq!((quoted("my dir/").as_str(), last("get 'my dir/x").1.as_str()), ("'my dir/", "my dir/x"));
     }
 
     #[test]

@@ -133,6 +133,7 @@ struct Trackers {
     /// What proves the swarm's secret to them.
     authorization: Option<AsciiMetadataValue>,
     tls: Option<Tls>,
+    is_member: bool,
     state: Mutex<State>,
     /// Another one is in use.
     moved: Notify,
@@ -145,7 +146,13 @@ struct State {
 }
 
 impl Caller {
-    pub(super) fn new(trackers: Vec<TrackerAddress>, secret: Option<&Secret>, tls: Option<Tls>) -> Self {
+    /// Of who `is_member` of a swarm, a person is told which tracker is away; another one has an error of its own.
+    pub(super) fn new(
+        trackers: Vec<TrackerAddress>,
+        secret: Option<&Secret>,
+        tls: Option<Tls>,
+        is_member: bool,
+    ) -> Self {
         let number = trackers.len();
         let authorization = secret.map(|secret| {
             let mut value = AsciiMetadataValue::try_from(secret.bearer()).expect("a secret fits into a header");
@@ -154,7 +161,7 @@ impl Caller {
             value
         });
         let state = Mutex::new(State { turns: Turns::new(trackers), channel: None });
-        Self(Arc::new(Trackers { number, authorization, tls, state, moved: Notify::new() }))
+        Self(Arc::new(Trackers { number, authorization, tls, is_member, state, moved: Notify::new() }))
     }
 
     /// How many trackers there are.
@@ -262,7 +269,7 @@ impl Caller {
             // Whether a join's answer is one, its caller finds out, and says more.
             Ok(_) if !call.is::<proto::JoinRequest>() => {
                 let line = self.answered(at);
-                line.iter().for_each(say);
+                self.tell_person(line);
             }
             Err(Refusal::Away(reason)) => self.leave(at, reason),
             _ => {}
@@ -285,10 +292,14 @@ impl Caller {
             }
             (turns.failed(at, reason), turns.using() != using)
         };
-        line.iter().for_each(say);
+        self.tell_person(line);
         if has_moved {
             self.0.moved.notify_one();
         }
+    }
+
+    fn tell_person(&self, line: Option<String>) {
+        line.iter().filter(|_| self.0.is_member).for_each(say);
     }
 
     /// A connection to a tracker, and whether it was there already. Only that to the one in use is kept.

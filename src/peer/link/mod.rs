@@ -45,6 +45,7 @@ use crate::{
 };
 
 /// What a link needs to know.
+#[derive(Clone)]
 pub struct LinkConfig {
     /// The trackers.
     pub trackers: Trackers,
@@ -52,12 +53,16 @@ pub struct LinkConfig {
     pub secret: Option<Secret>,
     /// How it is spoken to where the swarm has TLS.
     pub tls: Option<Tls>,
-    /// Under which id to join.
+    /// The own id.
     pub peer: PeerId,
-    /// The port on which this peer serves.
-    pub port: u16,
-    /// Its zone.
+    /// The own zone.
     pub zone: Zone,
+}
+
+/// What a peer needs to know that joins, and is found by others.
+pub struct Joining {
+    /// The port on which it serves.
+    pub port: u16,
     /// The address it serves on; unspecified for all of them.
     pub bind: IpAddr,
     /// The host that others shall dial, where it is not the one the tracker sees.
@@ -141,11 +146,23 @@ struct Standing {
 }
 
 impl Link {
-    /// Starts the link's thread.
+    /// Starts the link's thread, which joins.
     ///
     /// # Errors
     /// When the system gives no thread or descriptors.
-    pub fn start(config: LinkConfig) -> io::Result<Self> {
+    pub fn start(config: LinkConfig, joining: Joining) -> io::Result<Self> {
+        Self::new(config, Some(joining))
+    }
+
+    /// Starts the thread of a link that only asks: nobody is told of this peer.
+    ///
+    /// # Errors
+    /// When the system gives no thread or descriptors.
+    pub fn visit(config: LinkConfig) -> io::Result<Self> {
+        Self::new(config, None)
+    }
+
+    fn new(config: LinkConfig, joining: Option<Joining>) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             // Only names are looked up on these.
@@ -157,6 +174,7 @@ impl Link {
                 config.trackers.clone().ordered_for(&config.peer),
                 config.secret.as_ref(),
                 config.tls.clone(),
+                joining.is_some(),
             ),
             config,
             standing: Mutex::default(),
@@ -168,15 +186,20 @@ impl Link {
             leaving: Notify::new(),
         });
         let watcher = Arc::downgrade(&shared);
-        shared.config.share.on_change(move || {
-            if let Some(shared) = watcher.upgrade() {
-                shared.stand(|standing| standing.news += 1);
-                shared.news.notify_one();
-            }
-        });
+        if let Some(joining) = &joining {
+            joining.share.on_change(move || {
+                if let Some(shared) = watcher.upgrade() {
+                    shared.stand(|standing| standing.news += 1);
+                    shared.news.notify_one();
+                }
+            });
+        }
         let link = Self { shared: shared.clone(), runtime: runtime.handle().clone() };
         thread::Builder::new().name("link".into()).spawn(move || {
-            runtime.block_on(session::run(&shared));
+            match joining {
+                Some(joining) => runtime.block_on(session::run(&shared, &joining)),
+                None => runtime.block_on(shared.leaving.notified()),
+            }
             shared.stand(|standing| (standing.joined, standing.ended) = (false, true));
         })?;
         Ok(link)

@@ -6,7 +6,7 @@ use prost::bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Host, LinkConfig, Shared,
+    Host, Joining, Shared,
     calls::{Call, Encoded, Whom},
     chance,
     downloads::Downloads,
@@ -16,15 +16,16 @@ use super::{
 use crate::{
     limits,
     name::SharePath,
-    peer::share::Entry,
+    peer::share::{Entry, Share},
     proto::{self, AnnounceRequest, JoinRequest, LeaveRequest, RenewRequest},
     say,
 };
 
 /// Runs until [`super::Link::leave`].
-pub(super) async fn run(shared: &Shared) {
+pub(super) async fn run(shared: &Shared, joining: &Joining) {
     let mut session = Session {
         shared,
+        joining,
         stay: None,
         renew_at: Instant::now(),
         trouble: None,
@@ -42,6 +43,7 @@ pub(super) async fn run(shared: &Shared) {
 
 struct Session<'a> {
     shared: &'a Shared,
+    joining: &'a Joining,
     /// From a join until the tracker has forgotten it.
     stay: Option<Stay>,
     /// When the lease is renewed next, unless something else does it before.
@@ -101,7 +103,7 @@ impl Session<'_> {
             match &end {
                 Refusal::Superseded if !std::mem::take(&mut self.has_stray_join) => return self.give_up(),
                 Refusal::Taken(text) | Refusal::Never(text) if !self.ever_joined => {
-                    return (self.shared.config.on_refused)(format!("the tracker refuses this peer: {text}"));
+                    return (self.joining.on_refused)(format!("the tracker refuses this peer: {text}"));
                 }
                 Refusal::Away(_) | Refusal::Forgotten | Refusal::Superseded => {}
                 Refusal::Nameless(text) => self.say_once(Trouble::Refused, || {
@@ -142,15 +144,15 @@ impl Session<'_> {
     }
 
     async fn join(&mut self) -> Result<Stay, Refusal> {
-        let config = &self.shared.config;
-        let advertise = match &config.advertise {
+        let (config, joining) = (&self.shared.config, self.joining);
+        let advertise = match &joining.advertise {
             Some(host) => look_up(host).await?.to_string(),
             None => String::new(),
         };
         let request = JoinRequest {
             peer_id: config.peer.to_string(),
-            identity: config.share.identity().to_vec(),
-            port: config.port.into(),
+            identity: joining.share.identity().to_vec(),
+            port: joining.port.into(),
             zone: config.zone.as_str().to_owned(),
             advertise,
         };
@@ -170,11 +172,11 @@ impl Session<'_> {
             config.peer,
             lease.as_secs_f32()
         ));
-        if config.advertise.is_none() && !config.bind.is_unspecified() && config.bind != address.ip() {
+        if joining.advertise.is_none() && !joining.bind.is_unspecified() && joining.bind != address.ip() {
             say(format_args!(
                 "others are told {address}, where this peer does not listen: its --bind is {}; leave that out, or \
                  use --advertise",
-                config.bind
+                joining.bind
             ));
         }
         self.ever_joined = true;
@@ -187,10 +189,9 @@ impl Session<'_> {
 
     /// Announces and renews for as long as the tracker will have it; ends with why it will not.
     async fn stay(&mut self, stay: &Stay) -> Refusal {
-        let shared = self.shared;
-        let Shared { config, news, .. } = shared;
+        let (shared, share) = (self.shared, &self.joining.share);
         // All of the share is announced, with what has changed before.
-        while !config.share.take_changes(limits::ANNOUNCE_FILES).is_empty() {}
+        while !share.take_changes(limits::ANNOUNCE_FILES).is_empty() {}
         let mut work = Work::Share(None);
         let mut told = shared.caller.using();
         let (mut removed, mut again) = (Removed::default(), Vec::new());
@@ -212,7 +213,7 @@ impl Session<'_> {
             if let Err(end) = self.tell(stay, Downloads::begun).await {
                 return end;
             }
-            let mut files: Vec<_> = config.share.take_changes(limits::ANNOUNCE_FILES - again.len());
+            let mut files: Vec<_> = share.take_changes(limits::ANNOUNCE_FILES - again.len());
             if files.is_empty() {
                 // After the changes: a download that has become a file stays a source throughout.
                 if let Err(end) = self.tell(stay, Downloads::ended).await {
@@ -221,12 +222,12 @@ impl Session<'_> {
             }
             // Before the share: what is there again comes after it.
             files.splice(0..0, again.drain(..).map(|path| (path, None)));
-            files.extend(work.next(config, limits::ANNOUNCE_FILES.saturating_sub(files.len())));
+            files.extend(work.next(share, limits::ANNOUNCE_FILES.saturating_sub(files.len())));
             if files.is_empty() {
                 shared.stand(|standing| standing.announced = Some(seen));
                 // News do not put a renewal off: most of them tell the tracker nothing.
                 tokio::select! {
-                    () = news.notified() => continue,
+                    () = shared.news.notified() => continue,
                     () = shared.caller.moved() => continue,
                     () = sleep_until(self.renew_at) => {}
                 }
@@ -371,12 +372,12 @@ enum Work {
 }
 
 impl Work {
-    fn next(&mut self, config: &LinkConfig, room: usize) -> Vec<(SharePath, Option<Entry>)> {
+    fn next(&mut self, share: &Share, room: usize) -> Vec<(SharePath, Option<Entry>)> {
         let Self::Share(after) = self else { return Vec::new() };
         if room == 0 {
             return Vec::new();
         }
-        let files = config.share.list(after.as_ref(), room);
+        let files = share.list(after.as_ref(), room);
         *self = match files.last() {
             Some((path, _)) => Self::Share(Some(path.clone())),
             None => Self::Done,

@@ -10,7 +10,7 @@ use rustix::{
     io::{Errno, Result, read, retry_on_intr},
 };
 
-use super::{index::Record, kill, open::Stamp, queue::Queue, state::State};
+use super::{Lookup, index::Record, kill, open::Stamp, queue::Queue, state::State};
 use crate::{
     content::{PieceHasher, PieceList},
     name::SharePath,
@@ -74,6 +74,16 @@ pub(super) fn run(state: &State) {
 /// Hashes a file on the caller's own thread.
 pub(super) fn hash_now(state: &State, path: &SharePath) -> Result<Hashed> {
     hash(state, path, &mut vec![0; BLOCK], &None)
+}
+
+/// What stands under a path, hashed on the caller's own thread and known from then on.
+pub(super) fn look(state: &State, path: &SharePath) -> Lookup {
+    match hash_now(state, path) {
+        Ok(Hashed::Whole(record, list)) if state.record(&[(path, record, &list)]) == [true] => {
+            Lookup::Known(record.entry())
+        }
+        _ => Lookup::Unhashed,
+    }
 }
 
 fn hash(state: &State, path: &SharePath, block: &mut [u8], queue: &Option<&Queue>) -> Result<Hashed> {

@@ -136,8 +136,44 @@ impl Share {
     /// # Errors
     /// A sentence saying what is wrong with the folder and what to do.
     pub fn open(folder: &Path, holder: &str, keep_free: KeepFree) -> Result<Self, String> {
-        let state = Arc::new(State::open(folder, holder, keep_free)?);
-        Ok(Self(Arc::new(Handle { state, threads: Mutex::default() })))
+        Ok(Self::of(State::open(folder, holder, keep_free)?))
+    }
+
+    /// Opens `folder` for a visit: what is fetched is published into it, its own files are not offered, and nothing
+    /// watches it. Needs no lock on the folder, so a peer may share it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn visit(folder: &Path, keep_free: KeepFree) -> Result<Self, String> {
+        Ok(Self::of(State::visit(folder, keep_free)?))
+    }
+
+    /// A share for one content that is only passed on: what comes of it is written to a file of `folder` that has no
+    /// name any more when this returns, and nothing can be published.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn passing(folder: &Path, keep_free: KeepFree) -> Result<Self, String> {
+        let state = State::visit(folder, keep_free)?;
+        let file = partial::nameless(&state);
+        state.private.end_visit(&state.root);
+        let file = file.map_err(|error| format!("cannot write to {}: {error}", folder.display()))?;
+        let _ = state.passing.set(file);
+        Ok(Self::of(state))
+    }
+
+    fn of(state: State) -> Self {
+        Self(Arc::new(Handle { state: Arc::new(state), threads: Mutex::default() }))
+    }
+
+    /// Ends a visit; gives the folder that stays where something is here of a get that was broken off.
+    pub fn end_visit(&self) -> Option<&Path> {
+        let state = &self.0.state;
+        for left in jobs::leftovers(state).iter().filter(|left| left.bytes == 0) {
+            jobs::discard(state, &left.content);
+        }
+        let is_gone = state.passing.get().is_some() || state.private.end_visit(&state.root);
+        (!is_gone).then_some(&state.private.path)
     }
 
     /// Begins to scan, watch and hash, on threads of the share's own.
@@ -187,10 +223,11 @@ impl Share {
         self.0.state.look_up(path)
     }
 
-    /// As [`Share::look_up`]; a file that is not hashed yet is given until `deadline`.
+    /// As [`Share::look_up`]; a file that is not hashed yet is given until `deadline`, and on a visit it is hashed here.
     pub fn look_up_hashed(&self, path: &SharePath, deadline: Instant) -> Lookup {
         loop {
             match self.look_up(path) {
+                Lookup::Unhashed if self.0.state.is_visit => return hash::look(&self.0.state, path),
                 Lookup::Unhashed if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
                 other => return other,
             }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat},
+    fs::{
+        AtFlags, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, fsync, ftruncate, openat, seek, statat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -26,9 +28,20 @@ pub struct Partial {
     write_back: Mutex<WriteBack>,
 }
 
+/// A file below the private folder that has lost its name already.
+pub(super) fn nameless(state: &State) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(&state.private.tmp, "passing", flags, Mode::RUSR | Mode::WUSR)?;
+    unlinkat(&state.private.tmp, "passing", AtFlags::empty())?;
+    Ok(file.into())
+}
+
 impl Partial {
     pub(super) fn open(state: &Arc<State>, content: &ContentId) -> io::Result<Self> {
         let name = content.to_string();
+        if let Some(file) = state.passing.get() {
+            return Ok(Self { state: state.clone(), name, file: file.try_clone()?, write_back: Mutex::default() });
+        }
         let failed = |error| told("cannot open the download's file", error);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
@@ -80,6 +93,9 @@ impl Partial {
     /// # Errors
     /// The system's.
     pub fn reader(&self) -> io::Result<File> {
+        if let Some(file) = self.state.passing.get() {
+            return file.try_clone();
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(&self.state.private.partial, &self.name, flags, Mode::empty())?.into())
     }

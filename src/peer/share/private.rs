@@ -22,9 +22,12 @@ use super::{
     kill,
     open::{FOLDER, Root},
 };
+use crate::limits;
 
 /// The name of the private folder; hidden, so that no path of the share leads into it.
 pub(super) const NAME: &str = ".enjambre";
+/// How the private folder of a visit is named, before its number: as hidden as that one, and gone with the visit.
+const VISIT: &str = ".enjambre-get-";
 
 /// The private folder and what is in it, open.
 pub(super) struct Private {
@@ -45,23 +48,49 @@ pub(super) struct Private {
 impl Private {
     /// Makes what is missing and takes the lock.
     pub(super) fn open(root: &Root, share: &Path, holder: &str) -> std::result::Result<Self, String> {
-        let path = share.join(NAME);
+        Self::make(root, share, NAME, holder)?.map_err(|other| {
+            format!("folder {} is in use by {other}: stop that peer first, or share another folder", share.display())
+        })
+    }
+
+    /// So too for a visit, of which several may be paid at once. What one left that was killed is taken up.
+    pub(super) fn visit(root: &Root, share: &Path) -> std::result::Result<Self, String> {
+        let holder = format!("process {}", std::process::id());
+        for number in 0..limits::VISITS {
+            if let Ok(private) = Self::make(root, share, &format!("{VISIT}{number}"), &holder)? {
+                return Ok(private);
+            }
+        }
+        Err(format!("{} gets into {} are under way: wait for some", limits::VISITS, share.display()))
+    }
+
+    /// The inner error says who has the lock.
+    fn make(
+        root: &Root,
+        share: &Path,
+        name: &str,
+        holder: &str,
+    ) -> std::result::Result<std::result::Result<Self, String>, String> {
+        let path = share.join(name);
         let failed = |error: Errno| match error {
             Errno::NOTDIR | Errno::LOOP => {
                 format!("{} is not a folder: move it away, the peer keeps its own data there", path.display())
             }
             Errno::ROFS | Errno::ACCESS | Errno::PERM => {
-                format!("cannot write to {}: give the peer's user permission, or share another folder", path.display())
+                format!("cannot write to {}: give the peer's user permission, or choose another folder", path.display())
             }
             Errno::NOSPC | Errno::DQUOT => format!("cannot write to {}: the disk is full; make room", path.display()),
             error => format!("cannot use {}: {error}", path.display()),
         };
-        let folder = subfolder(root, NAME).map_err(failed)?;
+        let folder = subfolder(root, name).map_err(failed)?;
         // Only a stricter umask could have left it narrower; nobody else may look in, whoever made it.
         fchmod(&folder, Mode::RWXU).map_err(failed)?;
-        let lock = Lock::take(&folder, holder).map_err(failed)?.map_err(|other| {
-            format!("folder {} is in use by {other}: stop that peer first, or share another folder", share.display())
-        })?;
+        let lock = match Lock::take(&folder, holder) {
+            Ok(Ok(lock)) => lock,
+            Ok(Err(other)) => return Ok(Err(other)),
+            Err(Errno::NOENT) => return Ok(Err("a get that ends".into())),
+            Err(error) => return Err(failed(error)),
+        };
         let identity = identity(&folder).map_err(failed)?.map_err(|size| {
             format!(
                 "{}/identity holds {size} bytes where 32 belong: restore it, or remove it to begin as a new peer",
@@ -73,7 +102,20 @@ impl Private {
         let partial = subfolder(&folder, "partial").map_err(failed)?;
         let jobs = subfolder(&folder, "jobs").map_err(failed)?;
         let pieces = subfolder(&folder, "pieces").map_err(failed)?;
-        Ok(Self { path, folder, tmp, partial, jobs, pieces, identity, _lock: lock })
+        Ok(Ok(Self { path, folder, tmp, partial, jobs, pieces, identity, _lock: lock }))
+    }
+
+    /// Removes all of it, but for what is here of broken gets; false where there is some.
+    pub(super) fn end_visit(&self, root: &Root) -> bool {
+        for folder in [&self.tmp, &self.jobs, &self.pieces] {
+            let _ = empty(folder);
+        }
+        for name in ["tmp", "jobs", "pieces", "partial"] {
+            let _ = unlinkat(&self.folder, name, AtFlags::REMOVEDIR);
+        }
+        let _ = empty(&self.folder);
+        let name = self.path.file_name().unwrap_or_default();
+        unlinkat(root, name, AtFlags::REMOVEDIR).is_ok()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt::Display,
+    fs::File,
     hash::{DefaultHasher, Hash, Hasher},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -48,6 +49,10 @@ pub(super) struct State {
     pub(super) root: Root,
     pub(super) private: Private,
     pub(super) keep_free: KeepFree,
+    /// Nobody watches and hashes it, and its private folder goes with it.
+    pub(super) is_visit: bool,
+    /// Where all that is received goes that has no name to come: a file that has none either.
+    pub(super) passing: OnceLock<File>,
     /// When it was opened, by both clocks.
     opened: (SystemTime, Instant),
     index: Mutex<Index>,
@@ -82,6 +87,20 @@ struct Watcher {
 
 impl State {
     pub(super) fn open(folder: &Path, holder: &str, keep_free: KeepFree) -> Result<Self, String> {
+        Self::with(folder, keep_free, false, |root| Private::open(root, folder, holder))
+    }
+
+    /// The state of a share that lasts for a visit.
+    pub(super) fn visit(folder: &Path, keep_free: KeepFree) -> Result<Self, String> {
+        Self::with(folder, keep_free, true, |root| Private::visit(root, folder))
+    }
+
+    fn with(
+        folder: &Path,
+        keep_free: KeepFree,
+        is_visit: bool,
+        private: impl FnOnce(&Root) -> Result<Private, String>,
+    ) -> Result<Self, String> {
         let shown = folder.display();
         let root = Root::open(folder).map_err(|error| match error {
             io::Errno::NOENT => format!("folder {shown} does not exist: make it, or name another"),
@@ -89,7 +108,7 @@ impl State {
             io::Errno::ACCESS => format!("cannot open folder {shown}: give the peer's user permission to read it"),
             error => format!("cannot open folder {shown}: {error}"),
         })?;
-        let private = Private::open(&root, folder, holder)?;
+        let private = private(&root)?;
         let mut index = Index::default();
         let saved = Saved::open(&private.folder, &mut index).map_err(|error| format!("folder {shown}: {error}"))?;
         let lists = Lists::open(&private.pieces, &index);
@@ -100,6 +119,8 @@ impl State {
             root,
             private,
             keep_free,
+            is_visit,
+            passing: OnceLock::new(),
             opened: (SystemTime::now(), Instant::now()),
             index: Mutex::new(index),
             saved,

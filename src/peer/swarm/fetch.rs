@@ -1,4 +1,4 @@
-//! Piece lists: the only ureq code.
+//! Piece lists: with `put`, the only ureq code.
 
 use std::{
     fmt, io,
@@ -59,25 +59,7 @@ impl Fetcher {
         let fed = NonZeroUsize::new(usize::try_from(fed).unwrap_or(usize::MAX)).unwrap_or(NonZeroUsize::MIN);
         let budget = Budget::new(connections.min(fed));
         let limit = rate.map(Throttle::new);
-        let config = Agent::config_builder()
-            // From the environment otherwise; bytes between peers go straight.
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .accept_encoding("identity")
-            .user_agent(concat!("enjambre/", env!("CARGO_PKG_VERSION")))
-            .max_response_header_size(limits::SOURCE_HEAD_BYTES)
-            // A kept one would be open beside those that are counted.
-            .max_idle_connections(0)
-            .max_idle_connections_per_host(0)
-            .input_buffer_size(limits::BLOCK_BYTES)
-            .output_buffer_size(limits::SOURCE_HEAD_BYTES)
-            .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
-            .timeout_recv_response(Some(patience))
-            .timeout_per_read(Some(patience))
-            .timeout_per_write(Some(patience))
-            .build();
-        let agent = Agent::with_parts(config, Dialer(tls.clone()), DefaultResolver::default());
+        let agent = agent(patience, tls.clone());
         Self { agent, patience, budget, limit, secret, tls }
     }
 
@@ -167,6 +149,29 @@ impl Fetcher {
     }
 }
 
+/// What makes requests of peers, and waits so long for each step of an answer.
+pub(super) fn agent(patience: Duration, tls: Option<Tls>) -> Agent {
+    let config = Agent::config_builder()
+        // From the environment otherwise; bytes between peers go straight.
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .accept_encoding("identity")
+        .user_agent(concat!("enjambre/", env!("CARGO_PKG_VERSION")))
+        .max_response_header_size(limits::SOURCE_HEAD_BYTES)
+        // A kept one would be open beside those that are counted.
+        .max_idle_connections(0)
+        .max_idle_connections_per_host(0)
+        .input_buffer_size(limits::BLOCK_BYTES)
+        .output_buffer_size(limits::SOURCE_HEAD_BYTES)
+        .timeout_connect(Some(limits::SOURCE_CONNECT_TIME))
+        .timeout_recv_response(Some(patience))
+        .timeout_per_read(Some(patience))
+        .timeout_per_write(Some(patience))
+        .build();
+    Agent::with_parts(config, Dialer(tls), DefaultResolver::default())
+}
+
 /// Connects to where an URL says, whatever its scheme: a swarm has TLS everywhere or nowhere.
 #[derive(Debug)]
 struct Dialer(Option<Tls>);
@@ -175,9 +180,12 @@ impl Connector for Dialer {
     type Out = Line;
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, ureq::Error> {
-        let to = details.addrs.first().ok_or(ureq::Error::HostNotFound)?;
         let time = details.timeout.not_zero().map_or(limits::SOURCE_CONNECT_TIME, |time| *time);
-        let stream = Stream::connect(to, time, time, self.0.as_ref()).map_err(|error| match is_timeout(&error) {
+        // A name may have an address of IPv6 where nobody listens.
+        let mut streams = details.addrs.iter().map(|to| Stream::connect(to, time, time, self.0.as_ref()));
+        let first = streams.next().ok_or(ureq::Error::HostNotFound)?;
+        let stream = first.or_else(|error| streams.find_map(Result::ok).ok_or(error));
+        let stream = stream.map_err(|error| match is_timeout(&error) {
             true => ureq::Error::Timeout(Timeout::Connect),
             false => error.into(),
         })?;

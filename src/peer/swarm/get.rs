@@ -240,7 +240,7 @@ impl Getter {
     }
 
     /// Fetches all pieces, under one of the sizes that sources claim: only pieces that verify prove one.
-    fn fetch(&self, id: &ContentId, watch: &dyn Watch) -> Result<(Arc<Crew>, Partial, u64), GetError> {
+    pub(super) fn fetch(&self, id: &ContentId, watch: &dyn Watch) -> Result<(Arc<Crew>, Partial, u64), GetError> {
         let mut file = Some(self.share.partial(id)?);
         let mut failures: Vec<Failed> = Vec::new();
         // A size that is claimed may be a lie: want of room for it must not keep one out for which there is.

@@ -16,6 +16,8 @@ mod fetch_error;
 mod get;
 #[cfg(test)]
 mod liars;
+mod pass;
+mod put;
 
 pub use batch::{Batch, Group, Small};
 #[cfg(any(test, fuzzing))]
@@ -23,3 +25,5 @@ pub(crate) use connection::oracle;
 pub use fetch::Fetcher;
 pub use fetch_error::FetchError;
 pub use get::{Finder, GetError, Getter, Report, Watch};
+pub use pass::PassError;
+pub use put::{Destination, PutError, Taken, put};

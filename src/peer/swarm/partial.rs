@@ -189,6 +189,11 @@ impl Download {
         self.is_known.load(Ordering::Relaxed)
     }
 
+    /// How many pieces are here.
+    pub fn count(&self) -> usize {
+        self.lock().order.len()
+    }
+
     /// Waits until there are more than `n` pieces, the download ends, or `patience` does.
     pub fn wait_beyond(&self, n: usize, patience: Duration) {
         let nothing_new = |gained: &mut Gained| gained.order.len() == n && !gained.is_over;

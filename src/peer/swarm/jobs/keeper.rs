@@ -94,13 +94,13 @@ impl Jobs {
     /// Ends a job that does not run as a cancelled one.
     pub(super) fn remove(&self, state: &mut State, number: u64) {
         let Some(job) = state.jobs.get_mut(&number) else { return };
-        let (content, path) = (job.content, job.path.clone());
+        let (content, path, keeps) = (job.content, job.path.clone(), job.keeps);
         job.end(Err(Arc::new(GetError::Cancelled)));
         // Somebody may have asked for the same again while this one ended.
         if state.find(&content, &path).is_none() {
             self.share().forget_job(&content, &path);
         }
-        if !state.is_wanted(&content) {
+        if !keeps && !state.is_wanted(&content) {
             self.share().discard_partial(&content);
         }
         self.ended(state, number);

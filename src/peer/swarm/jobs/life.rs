@@ -29,6 +29,8 @@ pub(super) struct Job {
     /// What it may take the place of.
     pub(super) over: Option<ContentId>,
     pub(super) is_cancelled: bool,
+    /// Cancelled, what has come of it stays.
+    pub(super) keeps: bool,
     /// Who holds a handle.
     pub(super) handles: usize,
     /// Bytes that are here of how many, once that is known.
@@ -88,6 +90,7 @@ impl Job {
             is_recorded: is_lasting,
             over: None,
             is_cancelled: false,
+            keeps: false,
             handles: 0,
             progress: None,
             from: None,

@@ -29,6 +29,8 @@ pub struct Jobs(Arc<Shared>);
 
 struct Shared {
     getter: Getter,
+    /// A try that fails is a job's end, and none outlives the process.
+    is_once: bool,
     state: Mutex<State>,
     /// For those who wait for a job.
     changed: Condvar,
@@ -116,8 +118,17 @@ pub struct Ended {
 impl Jobs {
     /// No jobs yet; they will be done by `getter`.
     pub fn new(getter: Getter) -> Self {
+        Self::with(getter, false)
+    }
+
+    /// So too for jobs of which nothing is noted, and that do not wait for a source or for room on the disk.
+    pub fn once(getter: Getter) -> Self {
+        Self::with(getter, true)
+    }
+
+    fn with(getter: Getter, is_once: bool) -> Self {
         let (state, changed, due) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Self(Arc::new(Shared { getter, state, changed, due }))
+        Self(Arc::new(Shared { getter, is_once, state, changed, due }))
     }
 
     /// What does them.
@@ -164,7 +175,7 @@ impl Jobs {
     pub fn start(&self, id: &ContentId, path: &SharePath) -> Result<Handle, GetError> {
         self.want(id, path, |job| {
             // A disk that is full now may have room when the job's turn comes.
-            job.is_recorded |= self.share().record_job(id, path).is_ok();
+            job.is_recorded |= self.0.is_once || self.share().record_job(id, path).is_ok();
         })
     }
 
@@ -238,6 +249,14 @@ impl Jobs {
     /// Those that ended lately, the newest first.
     pub fn ended_lately(&self) -> Vec<Ended> {
         self.lock().ended.iter().rev().cloned().collect()
+    }
+
+    /// Ends a job and removes its record, and keeps what has come of it: the same one goes on from there.
+    pub fn break_off(&self, number: u64) {
+        if let Some(job) = self.lock().jobs.get_mut(&number) {
+            job.keeps = true;
+        }
+        self.cancel(number);
     }
 
     /// Ends a job, and removes its record and what has come of it. False when it has ended otherwise

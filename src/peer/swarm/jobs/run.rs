@@ -77,6 +77,7 @@ impl Jobs {
             }
             Err(_) if job.is_cancelled => return self.remove(&mut state, number),
             Err(_) if is_stopped => job.end(Err(Arc::new(GetError::Stopped))),
+            Err(error) if self.0.is_once => job.end(Err(Arc::new(error))),
             Err(error) => {
                 let error = Arc::new(error);
                 match job.failed(Arc::clone(&error), Instant::now(), random()) {

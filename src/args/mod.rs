@@ -1,4 +1,8 @@
-//! Command lines: one table describes a command, makes its `--help` and names its variables.
+//! Command lines: one table describes a command, makes its `--help`, its man page and what shells complete, and names
+//! its variables.
+
+mod completions;
+mod manual;
 
 use std::{ffi::OsString, fmt::Display, fmt::Write as _, str::FromStr};
 
@@ -12,11 +16,18 @@ pub struct Command {
     pub operands: &'static [(&'static str, &'static str)],
     /// Its flags; each takes a value.
     pub flags: &'static [Flag],
+    /// Flags that are about one call, so that no variable stands in for them; each with its short form.
+    pub call_flags: &'static [(&'static str, Flag)],
+    /// What it does when this stands first on its command line, as `get` does: a command of its own, whose name
+    /// ends with that word.
+    pub verbs: &'static [&'static Command],
     /// Variables that stand in for no flag, since their values should be in no list of processes: name and
     /// explanation.
     pub variables: &'static [(&'static str, &'static str)],
     /// More lines for `--help`.
     pub more: &'static str,
+    /// With what it exits, and when.
+    pub codes: &'static [(&'static str, &'static str)],
 }
 
 /// One flag. Its variable is `ENJAMBRE_` and its name in capitals, `_` for `-`.
@@ -41,16 +52,20 @@ impl Flag {
         self.value.ends_with("...") && !self.value.contains(',')
     }
 
-    /// What the command line says, as often as it may.
-    fn take(&self, args: &mut pico_args::Arguments) -> Result<Option<String>, String> {
+    /// What the command line says by these names, as often as it may.
+    fn take(
+        &self,
+        names: impl Into<pico_args::Keys> + Copy,
+        args: &mut pico_args::Arguments,
+    ) -> Result<Option<String>, String> {
         if self.value.is_empty() {
-            return Ok(args.contains(self.name).then(|| "1".to_owned()));
+            return Ok(args.contains(names).then(|| "1".to_owned()));
         }
         let owned = |value: &str| Ok::<_, String>(value.to_owned());
         let values = if self.is_repeatable() {
-            args.values_from_fn(self.name, owned)
+            args.values_from_fn(names, owned)
         } else {
-            args.opt_value_from_fn(self.name, owned).map(Vec::from_iter)
+            args.opt_value_from_fn(names, owned).map(Vec::from_iter)
         };
         let values =
             values.map_err(|_| format!("{} needs a value, in UTF-8: {} {}", self.name, self.name, self.value))?;
@@ -65,23 +80,64 @@ impl Command {
         for (operand, _) in self.operands {
             let _ = write!(text, " <{operand}>");
         }
-        text.push_str(" [flags]\n\n");
+        text.push_str(" [flags]\n");
+        for verb in self.verbs {
+            let _ = writeln!(text, "       {}: {}", verb.call(), verb.about);
+        }
+        text.push('\n');
         let left = |name: &str, value: &str| format!("{name} {value}").trim_end().to_owned();
         let flags = self.flags.iter().map(|flag| (left(flag.name, flag.value), flag.help, flag.variable()));
-        let width = flags.clone().map(|(left, ..)| left.len()).max().unwrap_or(0).max(12);
+        let call_flags = self.call_flags.iter().map(|(short, flag)| {
+            let names = format!("{short}, {}", flag.name);
+            (left(&names, flag.value), flag.help)
+        });
+        let lefts = flags.clone().map(|(left, ..)| left).chain(call_flags.clone().map(|(left, _)| left));
+        let width = lefts.map(|left| left.len()).max().unwrap_or(0).max(12);
         for (operand, help) in self.operands {
             let _ = writeln!(text, "  {:width$}  {help}", format!("<{operand}>"));
+        }
+        for (left, help) in call_flags {
+            let _ = writeln!(text, "  {left:width$}  {help}");
         }
         for (left, help, variable) in flags {
             let _ = writeln!(text, "  {left:width$}  {help} [{variable}]");
         }
-        for (left, help) in [("--help", "this text"), ("--version", "the version")].iter().chain(self.variables) {
+        for (left, help) in self.own_flags().iter().chain(self.variables) {
             let _ = writeln!(text, "  {left:width$}  {help}");
         }
         if !self.more.is_empty() {
             let _ = write!(text, "\n{}", self.more);
         }
+        text.push_str("\nExit codes:\n");
+        for (code, when) in self.codes {
+            let _ = writeln!(text, "  {code:8}  {when}");
+        }
         text
+    }
+
+    /// Flags that every command has, and those that only one has that is no verb.
+    fn own_flags(&self) -> &'static [(&'static str, &'static str)] {
+        const FLAGS: &[(&str, &str)] = &[
+            ("--help", "this text"),
+            ("--version", "the version"),
+            ("--man", "the man page, for `man -l -`"),
+            ("--completions SHELL", "what bash, zsh or fish has to know to complete its arguments"),
+        ];
+        if self.is_verb() { &FLAGS[..2] } else { FLAGS }
+    }
+
+    fn is_verb(&self) -> bool {
+        self.name.contains(' ')
+    }
+
+    /// How it is called: name and operands.
+    fn call(&self) -> String {
+        self.operands.iter().fold(self.name.to_owned(), |call, (operand, _)| format!("{call} <{operand}>"))
+    }
+
+    /// The word that calls it, of a verb.
+    fn word(&self) -> &'static str {
+        self.name.rsplit(' ').next().unwrap_or(self.name)
     }
 
     /// Takes the process's arguments.
@@ -89,20 +145,36 @@ impl Command {
     /// # Errors
     /// A sentence for the person who typed them.
     pub fn parse(&'static self) -> Result<Parsed, String> {
-        self.parse_from(std::env::args_os().skip(1).collect(), |name| std::env::var_os(name))
+        let mut args: Vec<_> = std::env::args_os().skip(1).collect();
+        let verb = self.verbs.iter().find(|verb| args.first().is_some_and(|first| first == verb.word()));
+        if verb.is_some() {
+            args.remove(0);
+        }
+        verb.unwrap_or(&self).parse_from(args, |name| std::env::var_os(name))
     }
 
     fn parse_from(
         &'static self,
-        args: Vec<OsString>,
+        mut args: Vec<OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Parsed, String> {
+        // What stands behind `--` is an operand, whatever it looks like.
+        let plain = args.iter().position(|arg| arg == "--").map(|at| args.split_off(at));
         let mut args = pico_args::Arguments::from_vec(args);
         if args.contains(["-h", "--help"]) {
             return Ok(Parsed::Text(self.help()));
         }
         if args.contains(["-V", "--version"]) {
             return Ok(Parsed::Text(format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))));
+        }
+        if !self.is_verb() {
+            if args.contains("--man") {
+                return Ok(Parsed::Text(manual::of(self)));
+            }
+            let shell = args.opt_value_from_fn("--completions", |shell| Ok::<_, String>(shell.to_owned()));
+            if let Some(shell) = shell.map_err(|_| completions::SHELLS.to_owned())? {
+                return completions::of(self, &shell).map(Parsed::Text);
+            }
         }
         // An empty variable is as good as none, as a unit file's `Environment=X=` would have it.
         let set = |name: &str| {
@@ -111,39 +183,42 @@ impl Command {
         };
         let mut values = Vec::new();
         for flag in self.flags {
-            let given = flag.take(&mut args)?;
+            let given = flag.take(flag.name, &mut args)?;
             let from = if given.is_some() { flag.name.to_owned() } else { flag.variable() };
             let value = if given.is_some() { given } else { set(&from)? };
             values.push((flag, value.map(|value| (from, value))));
+        }
+        for (short, flag) in self.call_flags {
+            let given = flag.take([*short, flag.name], &mut args)?;
+            values.push((flag, given.map(|value| (flag.name.to_owned(), value))));
         }
         let mut variables = Vec::new();
         for (name, _) in self.variables {
             variables.extend(set(name)?.map(|value| (*name, value)));
         }
-        let operands = args.finish();
-        if let Some(left) = operands.iter().find(|operand| operand.as_encoded_bytes().starts_with(b"-")) {
+        let mut operands = args.finish();
+        // One dash alone is what stands for stdin.
+        let is_flag = |operand: &&OsString| operand.as_encoded_bytes().starts_with(b"-") && *operand != "-";
+        if let Some(left) = operands.iter().find(is_flag) {
             return Err(self.not_taken(&left.to_string_lossy()));
         }
+        operands.extend(plain.into_iter().flatten().skip(1));
         if operands.len() != self.operands.len() {
-            let wanted: String = self.operands.iter().map(|(operand, _)| format!(" <{operand}>")).collect();
+            let call = self.call();
             return Err(match operands.get(self.operands.len()) {
-                Some(extra) => {
-                    format!("unexpected `{}`: the command is `{}{wanted} [flags]`", extra.display(), self.name)
-                }
-                None => format!(
-                    "<{}> is missing: the command is `{}{wanted} [flags]`",
-                    self.operands[operands.len()].0,
-                    self.name
-                ),
+                Some(extra) => format!("unexpected `{}`: the command is `{call} [flags]`", extra.display()),
+                None => format!("<{}> is missing: the command is `{call} [flags]`", self.operands[operands.len()].0),
             });
         }
-        Ok(Parsed::Args(Args { operands, values, variables }))
+        Ok(Parsed::Args(Args { command: self, operands, values, variables }))
     }
 
     /// Why something that begins with a dash is left when all flags were taken.
     fn not_taken(&self, left: &str) -> String {
         let name = left.split_once('=').map_or(left, |(name, _)| name);
-        match self.flags.iter().find(|flag| flag.name == name) {
+        let call_flags = self.call_flags.iter().filter(|(short, _)| *short == name).map(|(_, flag)| flag);
+        let flags = self.flags.iter().chain(self.call_flags.iter().map(|(_, flag)| flag));
+        match flags.filter(|flag| flag.name == name).chain(call_flags).next() {
             Some(flag) if flag.value.is_empty() && left != name => format!("{name} takes no value: write {name} alone"),
             Some(_) => format!("{name} is given twice: give it once"),
             // Without what stands behind it, which may be a secret.
@@ -162,6 +237,8 @@ pub enum Parsed {
 
 /// The arguments of a command.
 pub struct Args {
+    /// Which command it is: the one that was asked to parse, or one of its verbs.
+    pub command: &'static Command,
     /// What stood without a dash, as many as the command asks for.
     pub operands: Vec<OsString>,
     /// With each flag the name it was given by, its own or its variable's, and its value.
@@ -214,8 +291,11 @@ mod tests {
             Flag { name: "--eager", value: "", help: "at once" },
             Flag { name: "--friend", value: "NAME...", help: "who helps" },
         ],
+        call_flags: &[("-o", Flag { name: "--output", value: "FILE", help: "where to" })],
+        verbs: &[],
         variables: &[("ENJAMBRE_WORD", "what nobody should see")],
         more: "",
+        codes: &[("0", "done")],
     };
 
     fn parse(args: &[&str], variables: &[(&str, &str)]) -> Result<Parsed, String> {
@@ -262,6 +342,21 @@ mod tests {
             let Err(error) = parse(args, &[]) else { panic!("{args:?}") };
             assert!(error.contains("unknown flag --word:") && !error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_flag_of_one_call_has_a_short_form_and_no_variable_and_behind_two_dashes_is_no_flag() {
+        for args in
+            [&["a", "-o", "-"][..], &["a", "--output", "-"], &["--output=-", "--", "a"], &["-o", "-", "--", "-o"]]
+        {
+            let Ok(Parsed::Args(parsed)) = parse(args, &[("ENJAMBRE_OUTPUT", "x")]) else { panic!("{args:?}") };
+            assert_eq!(parsed.value::<String>("--output"), Ok(Some("-".into())), "{args:?}");
+            assert_eq!(parsed.operands.len(), 1, "{args:?}");
+        }
+        let Ok(Parsed::Args(parsed)) = parse(&["a"], &[("ENJAMBRE_OUTPUT", "x")]) else { panic!() };
+        assert_eq!(parsed.value::<String>("--output"), Ok(None));
+        let Err(error) = parse(&["a", "-o", "x", "-o", "y"], &[]) else { panic!() };
+        assert!(error.contains("-o is given twice"), "{error}");
     }
 
     #[test]
