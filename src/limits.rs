@@ -69,8 +69,7 @@ pub const CURSOR_BYTES: usize = 2 << 10;
 pub const ROW_PLACES: usize = 4;
 /// Peers that a person is told of: some more than a tracker has connections for; a lying one could name others for ever.
 pub const PEERS_TOLD: usize = 25_000;
-/// Peers in one reply that lists them, and those looked at for it: they fit into [`RPC_FIELDS`], and take a quarter of
-/// a millisecond.
+/// Peers in one reply that lists them, and those looked at for it: they fit into [`RPC_FIELDS`].
 pub const PEERS_PAGE: usize = 1000;
 /// Places in one search reply: beside [`SEARCH_RESULTS`] rows they fit into [`RPC_FIELDS`].
 pub const REPLY_PLACES: usize = 64;
@@ -528,10 +527,10 @@ pub const UNHASHED_TIME: Duration = Duration::from_secs(5);
 
 /// Downloads that are wanted at once: a page of them is not longer than that.
 pub const JOBS: usize = 1000;
-/// Downloads that have ended and are still told of: as many as a page shows.
-pub const JOBS_ENDED: usize = 50;
 /// Of these, so many run at once, and share the connections; the others wait their turn.
 pub const JOBS_RUNNING: usize = 3;
+/// Downloads that have ended and are still told of: a person who comes back after a while sees how they went.
+pub const JOBS_ENDED: usize = 50;
 /// How long one that nobody could deliver waits before it is tried again; twice as long each time.
 pub const JOB_PAUSE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(300);
 /// How often it is looked whether a full disk has room; after a try that was in vain all the same, as
