@@ -208,7 +208,10 @@ fn search_and_status_tell_the_same_as_lines_and_as_json() {
     let row = json!({ "path": "a b", "content": one, "size": 3, "sources": 1, "peers": ["giver"] });
     assert_eq!((found.code, parsed(&found.out)), (Some(0), vec![row]));
     let none = swarm.ask(&here, &["search", "--", "-x"]);
-    assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (Some(1), "", "error: no file matches -x\n"));
+    assert_eq!(
+        (none.code, none.out.as_str(), none.err.as_str()),
+        (Some(1), "", "error: no file matches -x now: try a shorter part of its path\n")
+    );
 
     let status = swarm.ask(&here, &["status"]);
     assert_eq!((status.code, status.out), (Some(0), format!("giver\t{address}\tz1\t2\t7\t0\t\t\n")));
