@@ -328,3 +328,22 @@ fn a_source_that_is_gone_is_a_failure_of_sources() {
     assert!(done.err.contains("no source could deliver it: giver cannot be reached"), "{}", done.err);
     assert!(names(&here).is_empty(), "{:?}", names(&here));
 }
+
+#[cfg(feature = "rustls")]
+#[test]
+fn the_verbs_speak_tls_where_the_swarm_does() {
+    let certificates = Certificates::new(&["127.0.0.1"]);
+    let flags = certificates.flags("127.0.0.1");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let swarm = Swarm::with(&[("a", b"A")], &flags, &flags);
+    let here = Folder::new();
+    here.write("file", "x");
+    let url = format!("https://{}/b", swarm.giver.address);
+    for args in [&["get", "a"][..], &["search", "a"], &["status"], &["put", "file", &url]] {
+        let done = swarm.ask(&here, &[args, &flags].concat());
+        assert_eq!(done.code, Some(0), "{args:?}: {}", done.err);
+        let plain = swarm.ask(&here, args);
+        assert!(!matches!(plain.code, None | Some(0)), "{args:?}: {}", plain.err);
+    }
+    assert_eq!((here.read("a"), swarm.folder.read("b")), (Some(b"A".to_vec()), Some(b"x".to_vec())));
+}
