@@ -75,6 +75,16 @@ fn beside_curl(report: &mut Report, disk: &Folder) {
     }
     report.plain("get 1,000 files of 10 KiB over loopback", median(gets), "s");
     report.pairs_at_most("get 1,000 files: time, curl --parallel = 1", ratios, 2.0);
+    let mut ratios = Vec::new();
+    for pair in 0..PAIRS {
+        let run = |is_curl| match is_curl {
+            true => curl_all(disk, pair, FILES[1], seed.address),
+            false => get_once(disk, FILES[1], tracker.address),
+        };
+        let (first, second) = (run(pair % 2 == 0), run(pair % 2 != 0));
+        ratios.push(if pair % 2 == 0 { second / first } else { first / second });
+    }
+    report.pairs_at_most("`peer get`, start and end included, of them", ratios, 2.0);
 }
 
 /// A folder with so many files.
@@ -104,6 +114,21 @@ fn get_all(disk: &Folder, run: usize, count: usize, tracker: SocketAddr) -> f64 
     }
     getter.send("leave");
     getter.exited();
+    fs::remove_dir_all(folder).expect("the folder is ours");
+    seconds
+}
+
+/// Seconds of a `peer get` of all files, which shares nothing, from its start to its end.
+fn get_once(disk: &Folder, count: usize, tracker: SocketAddr) -> f64 {
+    let folder = disk.join("once");
+    fs::create_dir(&folder).expect("a folder");
+    run_to_end(&mut Command::new("sync"));
+    let mut command = peer_command(["get", "logs/*", "--quiet", "--tracker", &tracker.to_string()]);
+    command.current_dir(&folder).stdout(Stdio::null());
+    let started = Instant::now();
+    run_to_end(&mut command);
+    let seconds = started.elapsed().as_secs_f64();
+    assert_eq!(fs::read_dir(folder.join("logs")).expect("they are here").count(), count);
     fs::remove_dir_all(folder).expect("the folder is ours");
     seconds
 }

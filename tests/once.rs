@@ -208,7 +208,10 @@ fn search_and_status_tell_the_same_as_lines_and_as_json() {
     let row = json!({ "path": "a b", "content": one, "size": 3, "sources": 1, "peers": ["giver"] });
     assert_eq!((found.code, parsed(&found.out)), (Some(0), vec![row]));
     let none = swarm.ask(&here, &["search", "--", "-x"]);
-    assert_eq!((none.code, none.out.as_str(), none.err.as_str()), (Some(1), "", "error: no file matches -x\n"));
+    assert_eq!(
+        (none.code, none.out.as_str(), none.err.as_str()),
+        (Some(1), "", "error: no file matches -x now: try a shorter part of its path\n")
+    );
 
     let status = swarm.ask(&here, &["status"]);
     assert_eq!((status.code, status.out), (Some(0), format!("giver\t{address}\tz1\t2\t7\t0\t\t\n")));
@@ -324,4 +327,23 @@ fn a_source_that_is_gone_is_a_failure_of_sources() {
     assert_eq!(done.code, Some(4), "{}", done.err);
     assert!(done.err.contains("no source could deliver it: giver cannot be reached"), "{}", done.err);
     assert!(names(&here).is_empty(), "{:?}", names(&here));
+}
+
+#[cfg(feature = "rustls")]
+#[test]
+fn the_verbs_speak_tls_where_the_swarm_does() {
+    let certificates = Certificates::new(&["127.0.0.1"]);
+    let flags = certificates.flags("127.0.0.1");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let swarm = Swarm::with(&[("a", b"A")], &flags, &flags);
+    let here = Folder::new();
+    here.write("file", "x");
+    let url = format!("https://{}/b", swarm.giver.address);
+    for args in [&["get", "a"][..], &["search", "a"], &["status"], &["put", "file", &url]] {
+        let done = swarm.ask(&here, &[args, &flags].concat());
+        assert_eq!(done.code, Some(0), "{args:?}: {}", done.err);
+        let plain = swarm.ask(&here, args);
+        assert!(!matches!(plain.code, None | Some(0)), "{args:?}: {}", plain.err);
+    }
+    assert_eq!((here.read("a"), swarm.folder.read("b")), (Some(b"A".to_vec()), Some(b"x".to_vec())));
 }

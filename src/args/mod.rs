@@ -259,6 +259,15 @@ impl Args {
         parsed.map(Some).map_err(|error| format!("{from} {value}: {error} ({} {})", flag.name, flag.value))
     }
 
+    /// As [`value`](Self::value), for a type that does not say itself how it is written: `how` does.
+    ///
+    /// # Errors
+    /// A sentence that names the flag or the variable, and says how its value is written.
+    pub fn value_as<T: FromStr>(&self, name: &str, how: &str) -> Result<Option<T>, String> {
+        let parsed = self.value::<String>(name)?.map(|text| text.parse().map_err(|_| text));
+        parsed.transpose().map_err(|text| format!("{name} {text}: {how}"))
+    }
+
     /// The value of a variable of the table.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())

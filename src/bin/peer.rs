@@ -175,7 +175,9 @@ fn options(args: Args) -> Result<Options, String> {
         port: port.parse().map_err(|_| format!("port `{port}`: a port is a number from 0 to 65535"))?,
         folder: folder.into(),
         trackers: flags::trackers(&args)?,
-        bind: args.value("--bind")?.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        bind: args
+            .value_as("--bind", "write an address of this machine, or 0.0.0.0 for all of them, and no name")?
+            .unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
         advertise,
         zone: args.value("--zone")?.unwrap_or_default(),
         upload_limit: args.value("--upload-limit")?,
@@ -199,9 +201,9 @@ fn wishes(args: &Args, own: &str) -> Result<Option<Wishes>, String> {
     };
     let (patterns, publishers) = (list("--mirror")?, list("--from")?);
     let most = args.value::<String>("--mirror-max")?;
-    let most =
-        most.map(|text| size::bytes(&text).map_err(|_| format!("--mirror-max {text}: a number of bytes, as 20G")));
-    let bounds = Bounds { files: args.value("--mirror-keep")?, bytes: most.transpose()? };
+    let most = most
+        .map(|text| size::bytes(&text).map_err(|_| format!("--mirror-max {text}: write a number of bytes, as 20G")));
+    let bounds = Bounds { files: args.value_as("--mirror-keep", "write a number of files")?, bytes: most.transpose()? };
     if patterns.is_empty() {
         return match publishers.is_empty() && bounds == Bounds::default() {
             true => Ok(None),
@@ -215,7 +217,7 @@ fn wishes(args: &Args, own: &str) -> Result<Option<Wishes>, String> {
         return Err(format!("--mirror {pattern}: at most {} bytes", limits::PATH_BYTES));
     }
     let publisher = |peer: String| match peer == own {
-        true => Err(format!("--from {peer}: that is this peer itself")),
+        true => Err(format!("--from {peer}: that is this peer itself, name another")),
         false => peer.parse().map_err(|error| format!("--from {peer}: {error}")),
     };
     let publishers = publishers.into_iter().map(publisher).collect::<Result<_, _>>()?;

@@ -69,6 +69,9 @@ static COMMAND: Command = Command {
     ],
 };
 
+/// How `--listen` and the like are written.
+const LISTEN: &str = "write ADDR:PORT, as 0.0.0.0:50051 or [::]:50051, an address and no name";
+
 struct Options {
     listen: SocketAddr,
     metrics_listen: Option<SocketAddr>,
@@ -112,11 +115,11 @@ impl FromStr for Lease {
 
 fn options(args: &Args) -> Result<Options, String> {
     let Lease(lease) = args.value("--lease")?.unwrap_or(Lease(limits::LEASE));
-    let listen = args.value("--listen")?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
+    let listen = args.value_as("--listen", LISTEN)?.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 50051)));
     let secret = Secret::of(args)?;
     // With a secret, no call of anybody else comes so far.
     let allow_advertise = args.is_set("--allow-advertise")? || secret.is_some();
-    let metrics_listen = args.value("--metrics-listen")?;
+    let metrics_listen = args.value_as("--metrics-listen", LISTEN)?;
     let store = args.value("--store")?;
     let tls = Tls::of(args, Role::Tracker, log)?;
     Ok(Options { listen, metrics_listen, store, secret, tls, config: tracker::Config { lease, allow_advertise } })

@@ -56,5 +56,7 @@ pub fn connections(args: &Args) -> Result<NonZeroUsize, String> {
     let range = limits::SOURCE_CONNECTIONS_RANGE;
     let number = text.parse().ok().filter(|number: &NonZeroUsize| range.contains(&number.get()));
     let (least, most) = (range.start(), range.end());
-    number.ok_or_else(|| format!("--connections {text}: a `get` opens {least} to {most} connections"))
+    number.ok_or_else(|| {
+        format!("--connections {text}: a `get` opens {least} to {most} connections, name a number of these")
+    })
 }

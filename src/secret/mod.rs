@@ -30,7 +30,11 @@ impl Secret {
     pub fn of(args: &Args) -> Result<Option<Self>, String> {
         let (from, text) = match (args.value::<String>(FLAG)?, args.variable(VARIABLE)) {
             (Some(path), _) => {
-                let text = read(&path).map_err(|error| format!("{FLAG} {path}: {error}"))?;
+                let text = read(&path).map_err(|error| {
+                    format!(
+                        "{FLAG} {path}: {error}; `openssl rand -hex 32 >FILE` makes a secret, which all of a swarm have"
+                    )
+                })?;
                 (format!("{FLAG} {path}"), text)
             }
             (None, Some(text)) => (VARIABLE.to_owned(), text.to_owned()),

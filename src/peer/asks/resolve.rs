@@ -26,7 +26,7 @@ pub(super) fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wante
         }
         let paths = link.locate(&id)?.paths;
         return match &paths[..] {
-            [] => Err(AskError::Absent(format!("nobody offers {id} now"))),
+            [] => Err(AskError::Absent(format!("nobody offers {id} now: try again later, or search for its path"))),
             [path] => Ok(Wanted::Content(id, Some(path.clone()))),
             several => {
                 let mut error = format!("{id} goes by several paths: say to which of these, or another, it is to go");
@@ -55,13 +55,15 @@ pub(super) fn resolve(link: &Link, what: &str, has_target: bool) -> Result<Wante
     }
     let page = link.page(what, None)?;
     match &page.found[..] {
-        [] => Err(AskError::Absent(format!("nothing matches {what} now"))),
+        [] => {
+            Err(AskError::Absent(format!("nothing matches {what} now: `search` finds files by a part of their path")))
+        }
         [first, ..] if !page.has_more() && page.found.iter().all(|row| row.path == first.path) => {
             Ok(Wanted::Content(one_content(first.path.as_str(), &page.found)?, Some(first.path.clone())))
         }
-        _ if has_target => {
-            Err(AskError::Several(format!("{what} matches several files, which cannot all go to one place")))
-        }
+        _ if has_target => Err(AskError::Several(format!(
+            "{what} matches several files, which cannot all go to one place: name a folder (FOLDER/), or get them one by one"
+        ))),
         _ => Ok(Wanted::Matches(page)),
     }
 }

@@ -225,8 +225,8 @@ impl Terminal {
     pub fn restore(&self) {
         let own = rustix::process::getpgrp();
         // From the background it would stop the process.
-        let is_ours = rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == own);
-        if let Some(was) = self.0.as_ref().filter(|_| is_ours) {
+        let is_others = rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group != own);
+        if let Some(was) = self.0.as_ref().filter(|_| !is_others) {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, was);
         }
         if screen().is_some() {

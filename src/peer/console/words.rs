@@ -21,13 +21,13 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, &'static str> {
         match c {
             '\\' => word.push(rest.next().ok_or(OPEN_END)?),
             '\'' => loop {
-                match rest.next().ok_or("a ' is not closed")? {
+                match rest.next().ok_or("a ' is not closed: close it, or write \\' for one")? {
                     '\'' => break,
                     c => word.push(c),
                 }
             },
             '"' => loop {
-                match rest.next().ok_or("a \" is not closed")? {
+                match rest.next().ok_or("a \" is not closed: close it, or write \\\" for one")? {
                     '"' => break,
                     '\\' => match rest.next().ok_or(OPEN_END)? {
                         c @ ('"' | '\\') => word.push(c),

@@ -62,7 +62,8 @@ impl Failed {
             PutError::Refused(409, _) => ABSENT,
             _ => PEERS,
         };
-        Self::new(code, format_args!("{to} {error}"))
+        let next = if code == AWAY { ": is a peer there, and is that its port?" } else { "" };
+        Self::new(code, format_args!("{to} {error}{next}"))
     }
 }
 

@@ -88,7 +88,7 @@ impl Visit {
     fn search(&mut self, text: &str, args: &Args) -> Result<u8, Failed> {
         let (found, more) = asks::search(&self.link(args, visitor()?, Zone::default())?, text)?;
         if found.is_empty() {
-            return Err(Failed::absent(format!("no file matches {text}")));
+            return Err(Failed::absent(format!("no file matches {text} now: try a shorter part of its path")));
         }
         self.teller.found(&found);
         if more {

@@ -23,7 +23,9 @@ impl Visit {
         let (authority, path) =
             self.destination(file, url).map_err(|error| Failed::usage(format!("{url}: {error}")))?;
         let shown = file.display();
-        let failed = |error: io::Error| Failed::usage(format!("{shown}: cannot read it: {error}"));
+        let failed = |error: io::Error| {
+            Failed::usage(format!("{shown}: cannot read it ({error}): name a file that can be read"))
+        };
         let (input, size): (Box<dyn Read>, _) = match file.as_encoded_bytes() {
             b"-" => (Box::new(io::stdin()), None),
             _ => {
@@ -63,7 +65,9 @@ impl Visit {
         let scheme = if self.tls.is_some() { "https://" } else { "http://" };
         let Some(rest) = url.strip_prefix(scheme) else {
             return Err(match self.tls.is_some() {
-                false if url.starts_with("https://") => "https takes --tls-cert, --tls-key and --tls-ca".into(),
+                false if url.starts_with("https://") => {
+                    "https takes --tls-cert, --tls-key and --tls-ca: give them, or write http://".into()
+                }
                 true if url.starts_with("http://") => "with the TLS flags it has to be https://".into(),
                 _ => format!("write {scheme}HOST:PORT, and maybe a path"),
             });
