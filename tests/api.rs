@@ -107,7 +107,7 @@ fn what_is_told_has_these_members() {
     );
     assert_eq!((&peers["peers"][1]["peer"], &peers["cursor"]), (&"taker".into(), &Value::Null));
     assert_eq!(told(address, "/api/downloads"), json!({ "downloads": [], "ended": [] }));
-    // As README has it.
+    // As docs/reference.md has it.
     let mut curl = Command::new("curl");
     let url = format!("http://{address}/api/get");
     curl.args(["-sS", "--json", r#"{"what":"a/b.txt"}"#, &url]);
@@ -227,8 +227,8 @@ fn what_is_no_question_is_refused_with_a_sentence() {
         ("PUT", "/api/downloads/7", 405, "GET, HEAD, DELETE"),
         ("GET", "/api/get", 405, "POST"),
         ("POST", "/api/status", 405, "GET, HEAD"),
-        ("GET", "/api/", 404, "README"),
-        ("GET", "/api/else", 404, "README"),
+        ("GET", "/api/", 404, "docs/reference.md"),
+        ("GET", "/api/else", 404, "docs/reference.md"),
     ] {
         let detail = refused(&request(address, method, target, &[], b""), status);
         assert!(detail.contains(part), "{method} {target}: {detail}");

@@ -55,7 +55,7 @@ impl Routes {
                 self.call(move |_| cancel(&asks, &which))
             }
             (_, Some(_)) => self.not_allowed(asking.method, "GET, HEAD, DELETE"),
-            _ => plain(Answer::problem(404, "There is nothing here; README.md lists what is under /api/.")),
+            _ => plain(Answer::problem(404, "There is nothing here; docs/reference.md lists what is under /api/.")),
         }
     }
 
