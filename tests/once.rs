@@ -158,6 +158,20 @@ fn a_closed_pipe_ends_a_get_to_it_quietly_and_soon() {
 }
 
 #[test]
+fn results_that_nobody_takes_are_no_error_to_tell_of_and_the_files_come() {
+    let swarm = Swarm::new(&[("a/1", b"one"), ("a/2", b"two")]);
+    let here = Folder::new();
+    for args in [&["search", "a"][..], &["status", "--json"], &["get", "a/*", "-q"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = verb(&here, swarm.tracker.address, args);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(5), &b""[..]), "{args:?}");
+    }
+    assert_eq!((here.read("a/1").unwrap(), here.read("a/2").unwrap()), (b"one".to_vec(), b"two".to_vec()));
+}
+
+#[test]
 fn a_signal_ends_a_get_and_the_same_get_goes_on_from_there() {
     let big = noise(4, 64 << 20);
     let swarm = Swarm::new(&[("big", &big)]);

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Display,
-    io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
+    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
 };
 
 use serde_json::Value;
@@ -41,22 +41,24 @@ pub struct Teller {
     has_failed: bool,
     /// Nobody reads the results any more.
     is_shut: bool,
+    /// It ends with what it tells.
+    is_once: bool,
 }
 
 impl Teller {
     /// One that has told nothing yet.
     pub fn new(form: Form) -> Self {
-        Self { form, meter: None, first: None, has_failed: false, is_shut: false }
+        Self { form, meter: None, first: None, has_failed: false, is_shut: false, is_once: false }
+    }
+
+    /// So too for a process that ends with what it tells, as quietly as a pipe does.
+    pub fn once(form: Form) -> Self {
+        Self { is_once: true, ..Self::new(form) }
     }
 
     /// Whether an error was told.
     pub fn has_failed(&self) -> bool {
         self.has_failed
-    }
-
-    /// Whether whoever read the results has closed them.
-    pub fn is_shut(&self) -> bool {
-        self.is_shut
     }
 
     /// The first error about one of many files.
@@ -124,7 +126,7 @@ impl Teller {
         let row = |line: &str| line.split('\t').map(str::to_owned).collect();
         let mut rows: Vec<Vec<String>> = text.lines().map(row).collect();
         rows.iter_mut().filter(|row| row[0] == "bytes").for_each(|row| row[1] = text::size(status.bytes));
-        self.put(&text::table(&["", ""], &rows));
+        self.put(&text::table(&["peer", status.peer.as_str()], &rows[1..]));
     }
 
     fn rows<T>(
@@ -149,15 +151,14 @@ impl Teller {
             return screen(text);
         }
         let mut stdout = stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe && std::mem::replace(&mut self.is_shut, true) => {}
-            Err(error) => self.cannot_put(&error),
-            Ok(()) => {}
+        let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) else { return };
+        self.is_shut |= error.kind() == ErrorKind::BrokenPipe;
+        // Whoever ends a pipe does not want to be told of it; a peer's script goes on without its results.
+        if self.is_once && self.is_shut {
+            self.has_failed = true;
+        } else {
+            self.fail(format_args!("cannot write the result to stdout: {error}"));
         }
-    }
-
-    fn cannot_put(&mut self, error: &io::Error) {
-        self.fail(format_args!("cannot write the result to stdout: {error}"));
     }
 
     /// A get is over; of many files, how that went.

@@ -75,7 +75,7 @@ impl Visit {
         let form = if args.is_set("--json").map_err(Failed::usage)? { Form::Json } else { Form::Plain };
         let secret = Secret::of(args).map_err(Failed::usage)?;
         let tls = Tls::of(args, Role::Peer, say).map_err(Failed::usage)?;
-        Ok(Self { secret, tls, teller: Teller::new(form), stop: Stop::default() })
+        Ok(Self { secret, tls, teller: Teller::once(form), stop: Stop::default() })
     }
 
     /// A link by which to ask, from a `zone`.
@@ -108,7 +108,7 @@ impl Visit {
 
     /// The code at the end of what was told whole, unless nobody took it.
     fn code(&self) -> u8 {
-        if self.teller.is_shut() || self.teller.has_failed() { codes::DISK } else { 0 }
+        if self.teller.has_failed() { codes::DISK } else { 0 }
     }
 }
 
