@@ -333,6 +333,20 @@ fn each_kind_of_failure_has_its_exit_code_and_one_sentence() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_to_is_a_failure_of_the_disk() {
+    let swarm = Swarm::new(&[("a", b"a")]);
+    let here = Folder::new();
+    // Whoever runs the tests may write everywhere else.
+    here.write(".enjambre-get-0", "in the way");
+    let done = swarm.ask(&here, &["get", "a"]);
+    assert_eq!(done.code, Some(5), "{}", done.err);
+    assert!(done.err.contains(".enjambre-get-0 is not a folder: move it away"), "{}", done.err);
+    let mut command = verb(&here, swarm.tracker.address, &["get", "a", "-o", "-"]);
+    command.env("TMPDIR", here.join("gone"));
+    assert_eq!(run(command, "").code, Some(5));
+}
+
+#[test]
 fn a_source_that_is_gone_is_a_failure_of_sources() {
     let mut swarm = Swarm::new(&[("a", &noise(6, 1 << 20))]);
     swarm.giver.kill();

@@ -42,6 +42,10 @@ impl Failed {
         Self::new(ABSENT, text)
     }
 
+    pub(super) fn disk(text: impl Display) -> Self {
+        Self::new(DISK, text)
+    }
+
     pub(super) fn peers(text: impl Display) -> Self {
         Self::new(PEERS, text)
     }

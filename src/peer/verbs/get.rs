@@ -61,10 +61,11 @@ impl Visit {
         let fetcher = Fetcher::new(limits::SOURCE_STALL_TIME, connections, limit, secret, tls);
         let output = Output::of(output.as_deref());
         let share = match &output {
-            Output::Stdout => Share::passing(&env::temp_dir(), keep_free),
-            Output::Folder(folder, _) => Share::visit(folder, keep_free),
+            Output::Stdout => Share::passing(&env::temp_dir(), keep_free).map_err(Failed::disk)?,
+            // Of a folder that is there, something else is wrong than its name.
+            Output::Folder(folder, _) => Share::visit(folder, keep_free)
+                .map_err(|error| if folder.is_dir() { Failed::disk(error) } else { Failed::usage(error) })?,
         };
-        let share = share.map_err(Failed::usage)?;
         let done = self.get_into(&share, what, &output, fetcher, args);
         if let Some(kept) = share.end_visit() {
             say(format_args!("what has come is kept in {}: the same get goes on from there", kept.display()));
