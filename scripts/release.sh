@@ -51,7 +51,7 @@ build() { # TARGET
 		# LLVM puts functions of up to 225 (by its own measure) into each place that calls them. With that, and packages
 		# that are not small, an idle tracker is 0.5 MB larger in memory, and no faster (`make size`, `make bench-comeback`).
 		flags=${RUSTFLAGS:-}
-		[ "$binary" = peer ] || flags="$flags -C llvm-args=-inline-threshold=50"
+		[ "$binary" = peer ] || flags="$flags -C llvm-args=-inline-threshold=30"
 		RUSTFLAGS=$flags cargo build --profile "$profile" ${quiet:+"$quiet"} --target "$target" --bin "$binary" \
 			--no-default-features --features "$features"
 		install -D -m 755 "target/$target/$profile/$binary" "dist/$target/$binary"
