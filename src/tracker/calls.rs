@@ -1,6 +1,8 @@
 //! The calls: every field is parsed here, once, into types that hold nothing bad; then the
 //! registry is asked, and its answer put into a reply.
 
+mod watch;
+
 use std::{
     collections::BTreeSet,
     fmt::{Display, Write as _},
@@ -20,12 +22,11 @@ use super::{
     log::log,
     metrics::Metrics,
     registry::{
-        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Known, Mirror, Page, Place, Refusal, Registry,
-        Source, Token,
+        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Known, Mirror, Page, Refusal, Registry, Source,
+        Token,
     },
     search::Pattern,
     shared::{Listener, Shared},
-    watches::{Digest, Wanted, Watches},
 };
 use crate::{
     address::is_dialable,
@@ -319,54 +320,6 @@ impl Calls {
             peers: roll.peers.into_iter().map(peer).collect(),
             cursor: roll.last.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         })
-    }
-}
-
-impl Calls {
-    /// Who watches, and what.
-    pub(super) fn watch(&self, request: &proto::WatchRequest) -> Result<(PeerId, Wanted), Refused> {
-        let token = self.token(&request.token)?;
-        let proto::WatchRequest { publishers, patterns, .. } = request;
-        for (field, len) in [("publishers", publishers.len()), ("patterns", patterns.len())] {
-            if len == 0 {
-                return Err(invalid(field, "at least one"));
-            }
-            if len > limits::WATCHED {
-                return Err(Refused::TooMuch(format!("a watch has at most {} {field}", limits::WATCHED)));
-            }
-        }
-        let mut wanted = Wanted { publishers: Vec::new(), patterns: Vec::new() };
-        for (at, proto::Publisher { peer_id, known }) in publishers.iter().enumerate() {
-            let id: PeerId = parse(format_args!("publishers[{at}].peer_id"), peer_id)?;
-            if wanted.publishers.iter().any(|(other, _)| *other == id) {
-                return Err(invalid(format_args!("publishers[{at}].peer_id"), "each once"));
-            }
-            let known = match known.len() {
-                0 => None,
-                _ => Some(Digest(
-                    (known[..].try_into()).map_err(|_| invalid(format_args!("publishers[{at}].known"), "32 bytes"))?,
-                )),
-            };
-            wanted.publishers.push((id, known));
-        }
-        for (at, text) in patterns.iter().enumerate() {
-            if text.is_empty() || text.len() > limits::PATH_BYTES {
-                return Err(invalid(format_args!("patterns[{at}]"), format_args!("1 to {} bytes", limits::PATH_BYTES)));
-            }
-            wanted.patterns.push(Pattern::whole(text));
-        }
-        Ok((self.registry().0.who(token)?, wanted))
-    }
-
-    /// Who watches what.
-    pub(super) fn watches(&self) -> &Watches {
-        &self.shared.watches
-    }
-
-    /// Some of a peer's files, and who it is, while it is in.
-    pub(super) fn read_files(&self, id: &PeerId, place: &mut Place) -> Option<(Identity, Vec<(SharePath, Content)>)> {
-        let (registry, _) = self.registry();
-        Some((registry.identity(id)?, registry.read_files(id, place, limits::WATCH_STEP)))
     }
 }
 
