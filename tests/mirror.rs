@@ -145,6 +145,44 @@ fn tracker_at(address: &str) -> Process {
 }
 
 #[test]
+fn whenever_it_is_killed_it_has_the_old_version_or_the_new_one_and_ends_with_the_new() {
+    if std::env::var_os("TEST_BINARIES").is_some() {
+        return println!("skipped: only binaries that were built for tests die at points");
+    }
+    let tracker = tracker(&["--lease", "2"]);
+    let (source, folder) = (Folder::new(), Folder::new());
+    let publisher = peer("publisher", source.path(), tracker.address, &[]);
+    publisher.joined();
+    let version = |number: u64| noise(number, 300_000);
+    source.write("releases/a", version(0));
+    let points = ["mirror-noted", "download-written", "download-synced", "exchanged", "name-synced", "recorded"];
+    for (number, point) in (1..).zip(points) {
+        let order = source.join(".enjambre/order");
+        let mut command = peer_command(["follower", "0"]);
+        command.arg(folder.path()).args(["--bind", "127.0.0.1", "--tracker", &tracker.address.to_string()]);
+        command.args(["--mirror", "releases/*", "--from", "publisher"]).env("TEST_KILL_AT", &order);
+        let mut victim = Process::spawn("follower", command);
+        comes(&folder, "releases/a", &version(number - 1));
+        victim.wait_for_line(0, "that is noted", |line| {
+            (number > 1 || line.text.starts_with("mirrored releases/a")).then_some(())
+        });
+        fs::rename(source.write("order", format!("{point} 1")), &order).unwrap();
+        fs::rename(source.write("new", version(number)), source.join("releases/a")).unwrap();
+        victim.exited();
+        let held = folder.read("releases/a").unwrap();
+        let is_new = held == version(number);
+        assert!(is_new || held == version(number - 1), "{point}: neither the old version nor the new one");
+        assert_eq!(is_new, ["exchanged", "name-synced", "recorded"].contains(&point), "{point}");
+        fs::remove_file(order).unwrap();
+        let running = follower("follower", &folder, &tracker, &[]);
+        comes(&folder, "releases/a", &version(number));
+        let left = || fs::read_dir(folder.join(".enjambre/partial")).unwrap().count();
+        wait_for(PATIENCE, "all else is gone", || left() == 0);
+        drop(running);
+    }
+}
+
+#[test]
 fn who_takes_the_publishers_id_is_not_followed() {
     let tracker = tracker(&["--lease", "1"]);
     let (source, stranger, folder) = (Folder::new(), Folder::new(), Folder::new());

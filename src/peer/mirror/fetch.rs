@@ -64,12 +64,17 @@ impl Mirror {
         drop(state);
         let found = shared.share.look_up(&path);
         let mut state = shared.lock();
+        if let Lookup::Known(Entry { content: found, size }) = found
+            && state.history.is_to_note(&path, &found)
+        {
+            // It came, and the peer was killed before it had noted that.
+            let line = state.history.note(&path, found, size, Turn::Here);
+            state.unsaved.push(line);
+            // What it took the place of may have been left behind.
+            shared.share.discard_partial(&found);
+        }
         let over = match found {
             Lookup::Known(Entry { content: found, .. }) if found == content => {
-                if state.history.is_to_note(&path, &content) {
-                    let line = state.history.note(&path, content, size, Turn::Here);
-                    state.unsaved.push(line);
-                }
                 state.failed.remove(&path);
                 return state;
             }
@@ -98,9 +103,10 @@ impl Mirror {
         }
         // On disk before the first byte is: whatever happens, what comes is known to be this peer's own.
         let line = state.history.note(&path, content, size, Turn::Begun);
+        let lines: Vec<_> = state.unsaved.drain(..).chain([line]).collect();
         state.fetching.insert(path.clone());
         drop(state);
-        shared.save(&[line], None);
+        shared.save(&lines, None);
         let (mirror, wanted) = (self.clone(), path.clone());
         let fetch = move || {
             let outcome = match mirror.0.jobs.follow(&content, &wanted, over) {
