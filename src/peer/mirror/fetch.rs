@@ -96,8 +96,8 @@ impl Mirror {
         };
         if !shared.bounds.hold(1, size) {
             let line = state.history.note(&path, content, size, Turn::PassedOver);
-            state.unsaved.push(line);
             drop(state);
+            shared.save(&[line], None);
             say(format_args!("not mirrored: {path} has {}, which is more than --mirror-max", size::shown(size)));
             return shared.lock();
         }
