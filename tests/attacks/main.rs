@@ -57,4 +57,6 @@ survives! {
     symlinks_swapped_in_during_uploads
     boundaries_of_70_bytes_and_of_70_kilobytes
     a_form_of_100_000_parts
+    pages_of_other_sites
+    names_that_were_rebound
 }

@@ -10,13 +10,14 @@ mod crowds;
 mod forms;
 mod heads;
 mod names;
+mod sites;
 mod slow;
 
 /// An attack.
 pub(crate) type Wave = fn(&Victim);
 
 /// All of them.
-pub(crate) const WAVES: [(&str, Wave); 17] = [
+pub(crate) const WAVES: [(&str, Wave); 19] = [
     ("slowloris_on_heads", slow::heads),
     ("slowloris_on_bodies", slow::bodies),
     ("slowloris_on_answers", slow::answers),
@@ -34,4 +35,6 @@ pub(crate) const WAVES: [(&str, Wave); 17] = [
     ("symlinks_swapped_in_during_uploads", names::swapped_under_uploads),
     ("boundaries_of_70_bytes_and_of_70_kilobytes", forms::boundaries),
     ("a_form_of_100_000_parts", forms::parts),
+    ("pages_of_other_sites", sites::forged),
+    ("names_that_were_rebound", sites::rebound),
 ];
