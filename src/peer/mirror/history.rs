@@ -14,8 +14,13 @@ use crate::{
 #[derive(Default)]
 pub(super) struct History {
     files: BTreeMap<SharePath, Mirrored>,
-    /// The number of the next one.
-    next: u64,
+    /// What is here, by its number, and the bytes of all of it.
+    here: BTreeMap<u64, SharePath>,
+    bytes: u64,
+    /// What is not fetched again, and its size: it made room for newer ones, or there never was room.
+    passed_over: BTreeMap<SharePath, (ContentId, u64)>,
+    /// The number of the last one.
+    last: u64,
     publishers: BTreeMap<PeerId, [u8; 32]>,
     /// Lines that were read or written, of which those that count are no more than there are files and publishers.
     lines: usize,
@@ -29,8 +34,6 @@ struct Mirrored {
     /// What was begun to be fetched since, and what its number will be: several are fetched at a time, and the order is
     /// that in which they began.
     begun: Option<(u64, ContentId)>,
-    /// What is not fetched again: it made room for newer ones, or there never was room.
-    passed_over: Option<(ContentId, u64)>,
 }
 
 /// What becomes of a content at a path.
@@ -93,17 +96,28 @@ impl History {
     }
 
     fn put(&mut self, path: SharePath, content: ContentId, size: u64, turn: Turn) {
-        let file = self.files.entry(path).or_default();
-        self.next += 1;
-        match turn {
-            Turn::Begun => file.begun = Some((self.next, content)),
-            Turn::Here => {
-                let begun = file.begun.filter(|(_, begun)| *begun == content);
-                let number = begun.map_or(self.next, |(number, _)| number);
-                *file = Mirrored { here: Some((number, content, size)), ..Mirrored::default() };
-            }
-            Turn::PassedOver => *file = Mirrored { passed_over: Some((content, size)), ..Mirrored::default() },
+        self.last += 1;
+        let file = self.files.entry(path.clone()).or_default();
+        if turn == Turn::Begun {
+            file.begun = Some((self.last, content));
+            return;
         }
+        let Mirrored { here, begun } = std::mem::take(file);
+        if let Some((number, _, size)) = here {
+            self.here.remove(&number);
+            self.bytes = self.bytes.saturating_sub(size);
+        }
+        if turn == Turn::PassedOver {
+            self.files.remove(&path);
+            self.passed_over.insert(path, (content, size));
+            return;
+        }
+        let begun = begun.filter(|(_, begun)| *begun == content);
+        let number = begun.map_or(self.last, |(number, _)| number);
+        file.here = Some((number, content, size));
+        self.bytes = self.bytes.saturating_add(size);
+        self.passed_over.remove(&path);
+        self.here.insert(number, path);
     }
 
     /// Takes note of what becomes of a path; the line for it.
@@ -128,7 +142,7 @@ impl History {
 
     /// Whether nothing was ever mirrored.
     pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.passed_over.is_empty()
     }
 
     /// Whether what is found at a path was fetched to it.
@@ -147,47 +161,45 @@ impl History {
 
     /// Whether this content has had its time at this path.
     pub(super) fn is_passed_over(&self, path: &SharePath, content: &ContentId) -> bool {
-        self.files.get(path).is_some_and(|file| file.passed_over.is_some_and(|(passed, _)| passed == *content))
+        self.passed_over.get(path).is_some_and(|(passed, _)| passed == content)
     }
 
     /// What is not fetched again.
     pub(super) fn passed_over(&self) -> impl Iterator<Item = (&SharePath, ContentId)> {
-        self.files.iter().filter_map(|(path, file)| file.passed_over.map(|(content, _)| (path, content)))
+        self.passed_over.iter().map(|(path, (content, _))| (path, *content))
     }
 
     /// What has to go for the rest to be within the bounds, the oldest first.
     pub(super) fn beyond(&self, bounds: Bounds) -> Vec<(SharePath, ContentId, u64)> {
-        let here = self.files.iter().filter_map(|(path, file)| file.here.map(|here| (path, here)));
-        let mut here: Vec<_> = here.map(|(path, (number, content, size))| (number, path, content, size)).collect();
-        here.sort_unstable();
-        let (mut files, mut bytes) = (here.len(), here.iter().map(|(.., size)| size).sum());
+        let (mut files, mut bytes) = (self.here.len(), self.bytes);
         let mut gone = Vec::new();
-        for (_, path, content, size) in here {
+        for (path, (_, content, size)) in self.in_order() {
             if bounds.hold(files, bytes) {
                 break;
             }
             gone.push((path.clone(), content, size));
-            (files, bytes) = (files - 1, bytes - size);
+            (files, bytes) = (files - 1, bytes.saturating_sub(size));
         }
         gone
     }
 
+    /// What is here, the oldest first.
+    fn in_order(&self) -> impl Iterator<Item = (&SharePath, (u64, ContentId, u64))> {
+        self.here.values().filter_map(|path| Some((path, self.files.get(path)?.here?)))
+    }
+
     /// All that counts, where most lines do not.
     pub(super) fn tidied(&mut self) -> Option<Vec<String>> {
-        let live = self.files.len() + self.publishers.len();
+        let live = self.files.len() + self.passed_over.len() + self.publishers.len();
         if self.lines <= 2 * live + DEAD_LINES {
             return None;
         }
         let publishers = self.publishers.iter().map(|(peer, identity)| publisher_line(peer, *identity));
-        let mut here: Vec<_> =
-            self.files.iter().filter_map(|(path, file)| file.here.map(|here| (here, path))).collect();
-        here.sort_unstable();
-        let here = here.into_iter().map(|((_, content, size), path)| line(path, content, size, Turn::Here));
-        let others = self.files.iter().flat_map(|(path, file)| {
-            let begun = file.begun.map(|(_, content)| line(path, content, 0, Turn::Begun));
-            begun.into_iter().chain(file.passed_over.map(|(content, size)| line(path, content, size, Turn::PassedOver)))
-        });
-        let lines: Vec<_> = publishers.chain(here).chain(others).collect();
+        let here = self.in_order().map(|(path, (_, content, size))| line(path, content, size, Turn::Here));
+        let begun = self.files.iter().filter_map(|(path, file)| Some(line(path, file.begun?.1, 0, Turn::Begun)));
+        let passed = self.passed_over.iter();
+        let passed = passed.map(|(path, (content, size))| line(path, *content, *size, Turn::PassedOver));
+        let lines: Vec<_> = publishers.chain(here).chain(begun).chain(passed).collect();
         self.lines = lines.len();
         Some(lines)
     }
