@@ -9,6 +9,7 @@
 //! | [`limits`] | every cap and time-out, named, with its reason |
 //! | [`content`] | ids, pieces, piece lists, sets of pieces; pure |
 //! | [`name`] | the only parser of names from outside, and their encoders; pure |
+//! | [`digest`] | what all of a peer's files come to, for those who watch; pure |
 //! | [`address`] | which addresses a peer may be told, and may dial; pure |
 //! | [`size`] | numbers of bytes as a person writes them, and how much of a disk is kept free; pure |
 //! | [`rate`] | rates in bytes a second, and when bytes may go to keep one; pure |
@@ -66,6 +67,7 @@ pub mod address;
 pub mod args;
 pub mod codec;
 pub mod content;
+pub mod digest;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod limits;

@@ -299,6 +299,7 @@ fn who_reads_too_slowly_is_let_go_and_told_all_of_it_when_it_is_back() {
             let reply = watch.message().await.unwrap().unwrap();
             all += reply.added.len();
             for file in &reply.added {
+                // As the protocol says it, and not as this program does.
                 let text = [file.path.as_bytes(), &[0], &file.content, &file.size.to_le_bytes()].concat();
                 digest.iter_mut().zip(blake3::hash(&text).as_bytes()).for_each(|(byte, other)| *byte ^= other);
             }

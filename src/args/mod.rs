@@ -268,6 +268,16 @@ impl Args {
         parsed.transpose().map_err(|text| format!("{name} {text}: {how}"))
     }
 
+    /// The values of a flag that may be given more than once, or of its variable with commas between them.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub fn list(&self, name: &str) -> Result<Vec<String>, String> {
+        let text = self.value::<String>(name)?.unwrap_or_default();
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        Ok(items.map(str::to_owned).collect())
+    }
+
     /// The value of a variable of the table.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())

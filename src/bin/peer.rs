@@ -157,9 +157,10 @@ fn options(args: Args) -> Result<Options, String> {
     let peer = peer.to_string_lossy();
     let port = port.to_string_lossy();
     let advertise: Option<Host> = args.value("--advertise")?;
-    let allowed = args.value::<String>("--allow-host")?.unwrap_or_default();
-    let allowed = allowed.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let allowed = allowed.map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
+    let allowed = args
+        .list("--allow-host")?
+        .into_iter()
+        .map(|name| name.parse().map_err(|error| format!("--allow-host {name}: {error}")));
     let names = allowed.chain(advertise.clone().map(Ok)).collect::<Result<_, _>>()?;
     let (secret, tls) = (Secret::of(&args)?, Tls::of(&args, Role::Peer, say)?);
     let access = Access { secret, is_public_read: args.is_set("--public-read")?, tls, names };
@@ -191,9 +192,7 @@ fn options(args: Args) -> Result<Options, String> {
 /// What is to be mirrored; none where that is not asked for.
 fn wishes(args: &Args, own: &str) -> Result<Option<Wishes>, String> {
     let list = |flag| {
-        let text = args.value::<String>(flag)?.unwrap_or_default();
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        let items: Vec<_> = items.map(str::to_owned).collect();
+        let items = args.list(flag)?;
         if items.len() > limits::WATCHED {
             return Err(format!("{flag}: at most {}", limits::WATCHED));
         }

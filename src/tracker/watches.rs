@@ -23,6 +23,7 @@ use super::{
     search::Pattern,
 };
 use crate::{
+    digest::Digest,
     limits,
     name::{PeerId, SharePath},
     proto::{File, WatchReply},
@@ -33,19 +34,6 @@ pub(super) struct Wanted {
     /// Each with what is known of it already.
     pub(super) publishers: Vec<(PeerId, Option<Digest>)>,
     pub(super) patterns: Vec<Pattern>,
-}
-
-/// All that is known of a publisher's files, in short: the order does not count.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Digest(pub(super) [u8; 32]);
-
-impl Digest {
-    fn add(&mut self, path: &SharePath, content: &Content) {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(path.as_str().as_bytes()).update(&[0]).update(content.id.bytes());
-        let hash = hasher.update(&content.size.to_le_bytes()).finalize();
-        self.0.iter_mut().zip(hash.as_bytes()).for_each(|(byte, other)| *byte ^= other);
-    }
 }
 
 /// What has become of a publisher's files.
@@ -237,7 +225,7 @@ impl Watching {
             ..WatchReply::default()
         };
         if reading.known.is_some() {
-            files.iter().for_each(|(path, content)| reading.digest.add(path, content));
+            files.iter().for_each(|(path, content)| reading.digest.add(path, &content.id, content.size));
             if !is_last {
                 self.unread.push(reading);
                 return None;

@@ -129,7 +129,7 @@ impl Routes {
         let Ok(since) = parameter(query, "since") else {
             return plain(Answer::problem(400, "The parameter of have is since=NUMBER."));
         };
-        if self.share.whole(id).is_some() {
+        if self.share.has(id) {
             return have("all", Vec::new());
         }
         let Some(download) = self.downloads.find(id) else {

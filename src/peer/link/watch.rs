@@ -13,6 +13,7 @@ use super::{
     retry::Retry,
 };
 use crate::{
+    digest::Digest,
     limits,
     name::PeerId,
     proto::{Publisher, WatchRequest},
@@ -21,9 +22,8 @@ use crate::{
 
 /// Whoever follows other peers. Its calls must not block: the link waits for them.
 pub trait Follower: Send + Sync {
-    /// What it knows of each of those whom it follows, in the form that the protocol gives (`Publisher.known`), if
-    /// it knows anything.
-    fn known(&self) -> Vec<(PeerId, Option<[u8; 32]>)>;
+    /// What it knows of each of those whom it follows, if it knows anything.
+    fn known(&self) -> Vec<(PeerId, Option<Digest>)>;
 
     /// What a tracker tells.
     fn told(&self, told: Told);
@@ -50,7 +50,7 @@ impl Shared {
             let known = follower.known().into_iter();
             let publishers = known.map(|(peer, known)| Publisher {
                 peer_id: peer.to_string(),
-                known: known.map(Vec::from).unwrap_or_default(),
+                known: known.map(|Digest(bytes)| bytes.to_vec()).unwrap_or_default(),
             });
             let request =
                 WatchRequest { token: token.clone(), publishers: publishers.collect(), patterns: patterns.to_vec() };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     content::ContentId,
+    digest::Digest,
     limits,
     name::{PeerId, SharePath},
     peer::link::Told,
@@ -39,16 +40,11 @@ impl Followed {
     }
 
     /// What is known of each, in the form that a tracker compares: see `Publisher.known` of the protocol.
-    pub(super) fn known(&self) -> Vec<(PeerId, Option<[u8; 32]>)> {
+    pub(super) fn known(&self) -> Vec<(PeerId, Option<Digest>)> {
         let digest = |files: &Files| {
-            let mut all = [0; 32];
-            for (path, (content, size)) in &files.files {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update(path.as_str().as_bytes()).update(&[0]).update(content.bytes());
-                let hash = hasher.update(&size.to_le_bytes()).finalize();
-                all.iter_mut().zip(hash.as_bytes()).for_each(|(byte, other)| *byte ^= other);
-            }
-            all
+            let mut digest = Digest::default();
+            files.files.iter().for_each(|(path, (content, size))| digest.add(path, content, *size));
+            digest
         };
         self.publishers.iter().map(|(peer, files)| (peer.clone(), files.is_known.then(|| digest(files)))).collect()
     }

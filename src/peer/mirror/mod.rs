@@ -23,6 +23,7 @@ use self::{
 pub use history::Bounds;
 
 use crate::{
+    digest::Digest,
     limits,
     name::{PeerId, SharePath},
     peer::{
@@ -213,7 +214,7 @@ impl Shared {
 }
 
 impl Follower for Shared {
-    fn known(&self) -> Vec<(PeerId, Option<[u8; 32]>)> {
+    fn known(&self) -> Vec<(PeerId, Option<Digest>)> {
         self.lock().followed.known()
     }
 

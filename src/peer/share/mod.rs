@@ -270,6 +270,11 @@ impl Share {
         shared.or_else(|| self.0.state.replaced.find(content).map(|(file, _)| file))
     }
 
+    /// Whether it has a file with this content, or a newer one has just taken its place.
+    pub fn has(&self, content: &ContentId) -> bool {
+        self.path_of(content).is_some() || self.0.state.replaced.find(content).is_some()
+    }
+
     /// The piece list of a content that it has, in binary form.
     pub fn piece_list(&self, content: &ContentId) -> Option<Vec<u8>> {
         let replaced = || self.0.state.replaced.find(content).map(|(_, list)| list);

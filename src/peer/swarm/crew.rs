@@ -26,6 +26,7 @@ use crate::{
     peer::{
         link::Source,
         metrics::{Dropped, Metrics, Other},
+        random,
         share::Partial,
     },
 };
@@ -130,10 +131,7 @@ impl Crew {
         running: Running,
         held: &[usize],
     ) -> Arc<Self> {
-        let mut random = [0; 8];
-        // Without randomness the choice is worse, and still right.
-        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-        let mut plan = Plan::new(pieces.count(), pieces.length(), tag(&getter.peer), u64::from_ne_bytes(random));
+        let mut plan = Plan::new(pieces.count(), pieces.length(), tag(&getter.peer), random());
         getter.fetcher.rate().inspect(|rate| plan.limit(*rate));
         for &piece in held {
             plan.gained(piece);

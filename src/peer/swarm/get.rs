@@ -20,7 +20,7 @@ use crate::{
     name::{PeerId, SharePath, Zone},
     peer::{
         link::{LinkError, Source},
-        metrics::{Metrics, Transfer},
+        metrics::Metrics,
         share::{Entry, NoRoom, Partial, PublishError, Share, SharedFile, Staged},
     },
 };
@@ -189,19 +189,6 @@ impl Getter {
     /// # Errors
     /// When it cannot be had or cannot be kept. What was received stays for the next time.
     pub fn get(
-        &self,
-        id: &ContentId,
-        path: &SharePath,
-        over: Option<ContentId>,
-        watch: &dyn Watch,
-    ) -> Result<Report, GetError> {
-        let under_way = self.metrics.begin(Transfer::Get);
-        let got = self.bring(id, path, over, watch);
-        under_way.done(got.is_ok());
-        got
-    }
-
-    fn bring(
         &self,
         id: &ContentId,
         path: &SharePath,

@@ -25,6 +25,7 @@ use super::{
     console::{Form, Teller},
     flags,
     link::{Link, LinkConfig},
+    random,
 };
 use crate::{
     args::Args,
@@ -114,11 +115,8 @@ impl Visit {
 
 /// An id that nobody has: who visits is known to nobody.
 fn visitor() -> Result<PeerId, Failed> {
-    let mut random = [0; 8];
-    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    format!("visitor-{:016x}", u64::from_ne_bytes(random))
-        .parse()
-        .map_err(|_| Failed::system(&io::Error::other("no id")))
+    let id = format!("visitor-{:016x}", random());
+    id.parse().map_err(|_| Failed::system(&io::Error::other("no id")))
 }
 
 /// Whether a signal has come that ends the visit, and which.

@@ -2,13 +2,14 @@
 
 use super::{Calls, Refused, invalid, parse};
 use crate::{
+    digest::Digest,
     limits,
     name::{PeerId, SharePath},
     proto,
     tracker::{
         registry::{Content, Identity, Place},
         search::Pattern,
-        watches::{Digest, Wanted, Watches},
+        watches::{Wanted, Watches},
     },
 };
 

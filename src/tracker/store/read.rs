@@ -124,11 +124,11 @@ impl Store {
         }
         let mut registry = self.registry();
         // A newer join here is about to be written over it.
-        if registry.entry(id).is_none_or(|ours| ours.incarnation <= incarnation) {
+        let ours = registry.entry(id).map(|ours| ours.incarnation);
+        if ours <= Some(incarnation) {
             // What an older join held is left behind.
             self.gone.notify_one();
-            let is_new = registry.entry(id).is_none_or(|ours| ours.incarnation < incarnation);
-            let identity = join.identity;
+            let (is_new, identity) = (ours < Some(incarnation), join.identity);
             let kept = registry.keep(join, incarnation);
             let kept = kept.and_then(|()| registry.set_kept_downloads(id, downloading, mirror));
             if is_new && kept.is_ok() {

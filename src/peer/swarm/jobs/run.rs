@@ -15,6 +15,8 @@ use crate::{
     limits,
     name::SharePath,
     peer::{
+        metrics::Transfer,
+        random,
         share::{Entry, Lookup},
         swarm::{GetError, Report, Watch},
     },
@@ -58,7 +60,11 @@ impl Jobs {
             Lookup::Unhashed => return Err(GetError::Unhashed),
             Lookup::Absent => {}
         }
-        self.0.getter.get(id, path, over, watch)
+        let getter = &self.0.getter;
+        let under_way = getter.metrics.begin(Transfer::Get);
+        let got = getter.get(id, path, over, watch);
+        under_way.done(got.is_ok());
+        got
     }
 
     /// Takes note of how a try went.
@@ -148,11 +154,4 @@ impl Watch for JobWatch<'_> {
         let state = self.jobs.lock();
         state.is_stopped || state.jobs.get(&self.number).is_none_or(|job| job.is_cancelled)
     }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness the pauses are longer, and right all the same.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
-    u64::from_ne_bytes(bytes)
 }
