@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::support::{PATIENCE, Process, wait_for_some};
+use crate::support::{Folder, PATIENCE, Process, wait_for_some};
 
 /// What names an element in the protocol.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -25,6 +25,8 @@ pub(crate) struct Browser {
     url: String,
     /// Ends the browser with it.
     _driver: Process,
+    /// Where both keep what they need meanwhile: they leave some of it behind.
+    _files: Folder,
 }
 
 impl Browser {
@@ -36,7 +38,8 @@ impl Browser {
             return None;
         }
         let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
+        let files = Folder::new();
+        command.arg("--port=0").env("TMPDIR", files.path());
         let driver = Process::spawn("chromedriver", command);
         let port: u16 = driver.wait_for_line(0, "chromedriver tells its port", |line| {
             line.text.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
@@ -51,7 +54,8 @@ impl Browser {
             // Its sandbox is not for root.
             args.push("--no-sandbox".into());
         }
-        let mut browser = Self { agent, url: format!("http://127.0.0.1:{port}/session"), _driver: driver };
+        let url = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { agent, url, _driver: driver, _files: files };
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": args },
             "goog:loggingPrefs": { "browser": "ALL" },
