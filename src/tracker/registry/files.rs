@@ -44,9 +44,6 @@ pub(super) struct Version {
     held: Handle<Held>,
     /// By handle.
     holders: List<Inventory>,
-    /// Its neighbours among the versions of the same content.
-    next: Option<Handle<Self>>,
-    before: Option<Handle<Self>>,
 }
 
 impl Owners<Inventory, Version> for Slab<Version> {
@@ -68,6 +65,8 @@ pub(super) struct Files {
     names: Names,
     versions: Slab<Version>,
     contents: Contents,
+    /// The versions of the contents that have two or more: few contents, but the empty file may have a million.
+    alike: BTreeSet<(Handle<Held>, Handle<Version>)>,
     tallies: Slab<Tally>,
     versions_of: Lists<Version, Name>,
     lists: Lists<Inventory, Version>,
@@ -86,6 +85,7 @@ impl Files {
             names: Names::new(),
             versions: Slab::new(),
             contents: Contents::new(),
+            alike: BTreeSet::new(),
             tallies: Slab::new(),
             versions_of: Lists::new(),
             lists: Lists::new(),
@@ -238,18 +238,17 @@ impl Files {
             Ok(at) => return self.versions(name)[at],
             Err(at) => at,
         };
-        let version = Version { name, held: Handle::FIRST, holders: List::EMPTY, next: None, before: None };
+        let version = Version { name, held: Handle::FIRST, holders: List::EMPTY };
         let version = self.versions.insert(version);
         let held = match self.held(content) {
             Some(held) => {
-                let first = self.contents[held].first;
+                let only = self.contents[held].only;
                 self.contents[held].tally.get_or_insert_with(|| {
-                    let holders = self.lists.get(&self.versions[first].holders);
+                    self.alike.insert((held, only));
+                    let holders = self.lists.get(&self.versions[only].holders);
                     self.tallies.insert(holders.iter().map(|inventory| (*inventory, 1)).collect())
                 });
-                self.versions[first].before = Some(version);
-                self.versions[version].next = Some(first);
-                self.contents[held].first = version;
+                self.alike.insert((held, version));
                 held
             }
             None => self.contents.insert(content, version),
@@ -273,21 +272,25 @@ impl Files {
         if self.names[name].versions.len() == 0 {
             self.names.remove(name);
         }
-        let Version { held, next, before, .. } = self.versions.remove(version);
-        if let Some(next) = next {
-            self.versions[next].before = before;
-        }
-        match (before, next) {
-            (Some(before), _) => self.versions[before].next = next,
-            (None, Some(next)) => self.contents[held].first = next,
-            (None, None) => return self.remove_content(held),
-        }
-        let only = self.contents[held].first;
-        if self.versions[only].next.is_none()
-            && let Some(tally) = self.contents[held].tally.take()
-        {
+        let Version { held, .. } = self.versions.remove(version);
+        let Some(tally) = self.contents[held].tally else { return self.remove_content(held) };
+        self.alike.remove(&(held, version));
+        let left = {
+            let mut left = self.alike(held);
+            (left.next(), left.next())
+        };
+        if let (Some(only), None) = left {
+            self.alike.remove(&(held, only));
+            self.contents[held].only = only;
+            self.contents[held].tally = None;
             self.tallies.remove(tally);
         }
+    }
+
+    /// The versions of a content that has two or more.
+    fn alike(&self, held: Handle<Held>) -> impl Iterator<Item = Handle<Version>> {
+        let from = self.alike.range((held, Handle::FIRST)..).take_while(move |(other, _)| *other == held);
+        from.map(|(_, version)| *version)
     }
 
     fn remove_content(&mut self, held: Handle<Held>) {
@@ -338,10 +341,10 @@ impl Files {
 
     /// The peers that hold a content.
     pub(super) fn holders(&self, held: Handle<Held>) -> Holders<'_> {
-        let Held { first, tally, .. } = self.contents[held];
+        let Held { only, tally, .. } = self.contents[held];
         let list = match tally {
             Some(tally) => holders::List::Often(&self.tallies[tally]),
-            None => holders::List::Once(self.lists.get(&self.versions[first].holders)),
+            None => holders::List::Once(self.lists.get(&self.versions[only].holders)),
         };
         Holders { files: self, list }
     }
@@ -353,8 +356,8 @@ impl Files {
 
     /// Paths of a content that an asker is told of.
     pub(super) fn paths(&self, held: Handle<Held>, asker_is_local: bool) -> impl Iterator<Item = String> {
-        let first = Some(self.contents[held].first);
-        let versions = std::iter::successors(first, |version| self.versions[*version].next);
+        let Held { only, tally, .. } = self.contents[held];
+        let versions = tally.is_none().then_some(only).into_iter().chain(self.alike(held));
         let told = versions.filter(move |version| self.sources(*version, asker_is_local) > 0);
         told.map(|version| self.names.path(self.versions[version].name))
     }
@@ -416,7 +419,7 @@ impl Files {
     pub(super) fn is_empty(&self) -> bool {
         let handles = self.versions.len() + self.tallies.len() + self.inventories.len();
         let lists = self.versions_of.is_empty() && self.lists.is_empty() && self.contents.is_empty();
-        handles + self.names.bytes() + self.held + self.gone.len() + self.local.len() == 0 && lists
+        handles + self.alike.len() + self.names.bytes() + self.held + self.gone.len() + self.local.len() == 0 && lists
     }
 }
 

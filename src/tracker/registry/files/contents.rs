@@ -21,9 +21,9 @@ use crate::{content::ContentId, limits};
 /// A content that some peer holds.
 pub(in super::super) struct Held {
     pub(super) content: Content,
-    /// Its versions: the first of a chain, since the empty file may have a million.
-    pub(super) first: Handle<Version>,
-    /// With two versions or more: who holds it at all.
+    /// Its version, as long as it has only one.
+    pub(super) only: Handle<Version>,
+    /// With two or more: who holds it at all.
     pub(super) tally: Option<Handle<Tally>>,
 }
 
@@ -102,7 +102,7 @@ impl Contents {
     /// Adds one that is not there, with its only version.
     pub(super) fn insert(&mut self, content: Content, version: Handle<Version>) -> Handle<Held> {
         let is_first = self.first(content.id).is_none();
-        let held = self.held.insert(Held { content, first: version, tally: None });
+        let held = self.held.insert(Held { content, only: version, tally: None });
         if is_first {
             let hash_of = |held| self.hasher.hash_one(self.held[held].content.id);
             self.by_id.insert(self.hasher.hash_one(content.id), held, hash_of);
