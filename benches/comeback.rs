@@ -47,8 +47,8 @@ const SEARCH_PAUSE: Duration = Duration::from_millis(10);
 const ASKERS: u64 = 8;
 const IN_FLIGHT: u64 = 8;
 /// How long they ask at once, and how often they do so and ask for nothing in turn.
-const ASKING: Duration = Duration::from_secs(2);
-const ROUNDS: usize = 5;
+const ASKING: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 11;
 /// How long the tracker may take to give back what all have left.
 const RELEASE: Duration = Duration::from_secs(30);
 const MB: f64 = 1e6;

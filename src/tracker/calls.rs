@@ -9,7 +9,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     str::FromStr,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,8 +25,8 @@ use super::{
     log::log,
     metrics::Metrics,
     registry::{
-        Ask, Changes, Content, Cursor, Figures, Identity, Join, Joined, Known, Mirror, Page, Refusal, Registry, Source,
-        Token,
+        Ask, Changes, Content, Cursor, Dice, Figures, Identity, Join, Joined, Known, Mirror, Page, Refusal, Registry,
+        Source, Token,
     },
     search::Pattern,
     shared::{Listener, Shared},
@@ -73,11 +76,18 @@ pub(super) struct Calls {
     config: Config,
     shared: Shared,
     metrics: Arc<Metrics>,
+    /// What the next [`roll`](Self::roll) is made of.
+    rolls: AtomicU64,
 }
 
 impl Calls {
     pub(super) fn new(config: Config, shared: Shared, metrics: Arc<Metrics>) -> Self {
-        Self { config, shared, metrics }
+        Self { config, shared, metrics, rolls: AtomicU64::new(u64::from_ne_bytes(random())) }
+    }
+
+    /// A number that spreads askers; that nobody can foresee it is not needed, and would be a system call each time.
+    fn roll(&self) -> u64 {
+        Dice(self.rolls.fetch_add(1, Ordering::Relaxed)).roll()
     }
 
     /// The registry as it is at this moment, without peers whose lease has ended.
@@ -267,7 +277,7 @@ impl Calls {
             }
         };
         let zone = parse("zone", &request.zone)?;
-        let (is_local, dice) = (from.is_loopback(), u64::from_ne_bytes(random()));
+        let (is_local, dice) = (from.is_loopback(), self.roll());
         let (registry, _) = self.registry();
         let near = request.places.then_some(|content| registry.near(content, &zone, is_local, dice));
         if !request.exact {
@@ -292,7 +302,7 @@ impl Calls {
         }
         let dead = request.dead.iter().enumerate().map(|(at, id)| parse(format_args!("dead[{at}]"), id));
         let dead = dead.collect::<Result<Vec<_>, _>>()?;
-        let ask = Ask { id, dead: &dead, from, dice: u64::from_ne_bytes(random()) };
+        let ask = Ask { id, dead: &dead, from, dice: self.roll() };
         let (mut registry, _) = self.registry();
         Ok(tell(located::Reply::new(match asker {
             Some(token) => registry.locate_for(token, &ask)?,

@@ -112,8 +112,7 @@ impl Gate {
         Ok(Some(Place::new(queue, queued)))
     }
 
-    fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>) -> Way {
-        let now = Instant::now();
+    fn answer(&self, call: Call, caller: &Arc<Caller>, request: http::Request<Body>, now: Instant) -> Way {
         // Before all else: who has no secret uses up nothing of what its address may ask.
         if let Err((status, answer)) = self.0.lock.open(request.headers(), caller.address, now) {
             self.0.log.refused(call, caller.address, &status);
@@ -181,9 +180,10 @@ impl Service<http::Request<Body>> for Gate {
 
     fn call(&mut self, request: http::Request<Body>) -> Passing {
         let call = Call::of(request.uri().path());
-        let timed = Timed::new(Arc::clone(&self.0.metrics), call);
+        let now = Instant::now();
+        let timed = Timed::new(Arc::clone(&self.0.metrics), call, now);
         let answer = match request.extensions().get::<Arc<Caller>>().cloned() {
-            Some(caller) => self.answer(call, &caller, request),
+            Some(caller) => self.answer(call, &caller, request, now),
             None => Way::Other(at_once(Status::internal("the connection has no address"))),
         };
         Passing { answer, timed: Some(timed) }

@@ -41,7 +41,7 @@ impl<'a> Reply<'a> {
         for source in &self.sources {
             encode_key(SOURCES, WireType::LengthDelimited, &mut bytes);
             encode_varint(length(source) as u64, &mut bytes);
-            bytes.extend_from_slice(source.told);
+            bytes.extend_from_slice(source.encoded);
             if source.size != 0 {
                 uint64::encode(SIZE, &source.size, &mut bytes);
             }
@@ -62,12 +62,13 @@ impl<'a> Reply<'a> {
 /// Bytes in the message that a source is.
 fn length(source: &Source<'_>) -> usize {
     let size = if source.size == 0 { 0 } else { uint64::encoded_len(SIZE, &source.size) };
-    source.told.len() + size + if source.is_partial { bool::encoded_len(PARTIAL, &true) } else { 0 }
+    source.encoded.len() + size + if source.is_partial { bool::encoded_len(PARTIAL, &true) } else { 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracker::registry::Encoded;
 
     #[test]
     fn it_is_what_the_protocol_says() {
@@ -82,12 +83,12 @@ mod tests {
         let entries = sources.map(|source| {
             let proto::Source { peer_id, address, zone, .. } = &source;
             let (id, address, zone) = (peer_id.parse().unwrap(), address.parse().unwrap(), zone.parse().unwrap());
-            let told = Source::told(&id, address, &zone);
-            (source, id, address, zone, told)
+            let encoded = Encoded::new(&id, address, &zone);
+            (source, id, address, zone, encoded)
         });
-        let sources = entries.iter().map(|(source, id, address, zone, told)| {
+        let sources = entries.iter().map(|(source, id, address, zone, encoded)| {
             let proto::Source { size, partial, .. } = source;
-            Source { id, address: *address, zone, size: *size, is_partial: *partial, told }
+            Source { id, address: *address, zone, size: *size, is_partial: *partial, encoded: encoded.bytes() }
         });
         let made = Reply::new(Located { paths: reply.paths.clone(), sources: sources.collect() });
         let mut bytes = Vec::new();

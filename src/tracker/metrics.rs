@@ -229,8 +229,8 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    pub(super) fn new(metrics: Arc<Metrics>, call: Call) -> Self {
-        Self { metrics, call, begun: Instant::now(), code: Code::Cancelled }
+    pub(super) fn new(metrics: Arc<Metrics>, call: Call, begun: Instant) -> Self {
+        Self { metrics, call, begun, code: Code::Cancelled }
     }
 
     pub(super) fn answered(mut self, code: Code) {

@@ -28,11 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[cfg(test)]
 pub(super) use self::dice::Dice;
 pub use self::{
     changes::{Changes, Underway},
-    locate::{Ask, Located, Source},
+    locate::{Ask, Encoded, Located, Source},
     peers::{Known, Roll},
     refusal::Refusal,
     remote::{Place, View},
@@ -146,8 +145,7 @@ struct Peer {
     reported_by: Vec<IpAddr>,
     mirror: Option<Mirror>,
     files: Handle<Inventory>,
-    /// See [`Source::told`].
-    told: Box<[u8]>,
+    encoded: Encoded,
 }
 
 impl Peer {
@@ -242,9 +240,19 @@ impl Registry {
     fn insert(&mut self, join: Join, incarnation: u64) -> Handle<Peer> {
         let Join { id, identity, address, zone } = join;
         let (is_served, reported_by, mirror, files) = (false, Vec::new(), None, Handle::FIRST);
-        let told = Source::told(&id, address, &zone);
-        let entry =
-            Peer { id: id.clone(), identity, address, zone, is_served, incarnation, reported_by, mirror, files, told };
+        let encoded = Encoded::new(&id, address, &zone);
+        let entry = Peer {
+            id: id.clone(),
+            identity,
+            address,
+            zone,
+            is_served,
+            incarnation,
+            reported_by,
+            mirror,
+            files,
+            encoded,
+        };
         let peer = self.peers.insert(entry);
         self.peers[peer].files = self.files.open(peer, self.peers[peer].is_local());
         self.by_id.insert(id, peer);

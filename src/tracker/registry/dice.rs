@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// So many numbers are shuffled where they stand: a content seldom has more holders.
+const FEW: usize = 64;
+
 /// SplitMix64: one word of state, and good enough to spread load.
 pub(in crate::tracker) struct Dice(pub(in crate::tracker) u64);
 
@@ -20,11 +23,16 @@ impl Dice {
 
     /// The numbers below `end`, each once, in random order. Each costs when it is taken, and the rest nothing.
     pub(in crate::tracker) fn picks(mut self, end: usize) -> impl Iterator<Item = usize> {
-        // Fisher and Yates's shuffle of a list that is not there: of it are noted only the places that no
-        // longer hold their own number.
+        // Fisher and Yates's shuffle. Few numbers are there; of a longer list, which is not, are noted only the places
+        // that no longer hold their own number.
+        let mut few: [u8; FEW] = std::array::from_fn(|at| at as u8);
         let mut moved = BTreeMap::new();
         (0..end).map(move |first| {
             let at = first + self.below(end - first);
+            if end <= FEW {
+                few.swap(first, at);
+                return few[first].into();
+            }
             let of_first = moved.remove(&first).unwrap_or(first);
             if at == first { of_first } else { moved.insert(at, of_first).unwrap_or(at) }
         })
@@ -37,7 +45,7 @@ mod tests {
 
     #[test]
     fn every_number_is_picked_once_and_each_as_often_first() {
-        for end in [0, 1, 2, 7, 200] {
+        for end in [0, 1, 2, 7, FEW, FEW + 1, 200] {
             let mut all: Vec<_> = Dice(end as u64).picks(end).collect();
             all.sort_unstable();
             assert!(all.iter().copied().eq(0..end));

@@ -14,6 +14,9 @@ use crate::{
     proto,
 };
 
+/// Holders of a content that are looked up together.
+const AT_ONCE: usize = 16;
+
 /// A question for the sources of a content.
 pub struct Ask<'a> {
     /// Of which.
@@ -60,21 +63,56 @@ pub struct Source<'a> {
     pub size: u64,
     /// Whether it still downloads it.
     pub is_partial: bool,
-    /// Its id, address and zone, as [`told`](Self::told) makes them.
-    pub told: &'a [u8],
+    /// Its id, address and zone, as [`Encoded`] has them.
+    pub encoded: &'a [u8],
 }
 
-impl Source<'_> {
-    /// What a `Source` of the protocol begins with. Made once for each peer and not for each answer.
-    pub fn told(id: &PeerId, address: SocketAddr, zone: &Zone) -> Box<[u8]> {
+/// What a `Source` of the protocol begins with. Made once for each peer and not for each answer, and most of the time
+/// short enough to stand with the rest of what an answer needs of a peer: to fetch it from elsewhere would cost more
+/// than to copy it.
+pub enum Encoded {
+    /// So many bytes.
+    Short(u8, [u8; Self::SHORT]),
+    /// More.
+    Long(Box<[u8]>),
+}
+
+impl Encoded {
+    const SHORT: usize = 54;
+
+    /// Of a peer.
+    pub fn new(id: &PeerId, address: SocketAddr, zone: &Zone) -> Self {
         let (peer_id, address, zone) = (id.to_string(), address.to_string(), zone.as_str().to_owned());
-        proto::Source { peer_id, address, zone, ..proto::Source::default() }.encode_to_vec().into()
+        let bytes = proto::Source { peer_id, address, zone, ..proto::Source::default() }.encode_to_vec();
+        let mut short = [0; Self::SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(start) => {
+                start.copy_from_slice(&bytes);
+                Self::Short(bytes.len() as u8, short)
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+
+    /// As they go into an answer.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
     }
 }
 
 impl Peer {
     fn source(&self, size: u64, is_partial: bool) -> Source<'_> {
-        Source { id: &self.id, address: self.address, zone: &self.zone, size, is_partial, told: &self.told }
+        Source {
+            id: &self.id,
+            address: self.address,
+            zone: &self.zone,
+            size,
+            is_partial,
+            encoded: self.encoded.bytes(),
+        }
     }
 }
 
@@ -146,16 +184,26 @@ impl Registry {
         paths.dedup();
         paths.truncate(limits::NAMED);
         // All holders stand in one row, those of one size behind those of another.
-        let seen = Dice(ask.dice).picks(end).take(limits::HOLDERS_SEEN).filter_map(|at| {
+        let holder = |at| {
             let (end, size, holders) = sizes[sizes.partition_point(|&(end, ..)| end <= at)];
             Some((holders.get(holders.len() - (end - at))?, size))
-        });
-        let sources = seen.filter(|&(peer, _)| Some(peer) != asker && ask.may_have(&self.peers[peer]));
-        let sources = sources.take(limits::NAMED).map(|(peer, size)| (&self.peers[peer], size));
-        let mut found = Vec::with_capacity(end.min(limits::NAMED));
-        found.extend(sources);
-        found.sort_by_key(|(peer, _)| peer.is_suspect());
-        Located { paths, sources: found.into_iter().map(|(peer, size)| peer.source(size, false)).collect() }
+        };
+        let mut picks = Dice(ask.dice).picks(end).take(limits::HOLDERS_SEEN).peekable();
+        let (mut sources, mut suspects) = (Vec::with_capacity(end.min(limits::NAMED)), Vec::new());
+        while sources.len() + suspects.len() < limits::NAMED && picks.peek().is_some() {
+            // Some at once, so that the memory that one has to wait for comes together with that of the others.
+            let mut some = [None; AT_ONCE];
+            some.iter_mut().zip(&mut picks).for_each(|(found, at)| *found = holder(at));
+            for (handle, size) in some.into_iter().flatten() {
+                let peer = &self.peers[handle];
+                if Some(handle) != asker && ask.may_have(peer) && sources.len() + suspects.len() < limits::NAMED {
+                    let sources = if peer.is_suspect() { &mut suspects } else { &mut sources };
+                    sources.push(peer.source(size, false));
+                }
+            }
+        }
+        sources.append(&mut suspects);
+        Located { paths, sources }
     }
 }
 

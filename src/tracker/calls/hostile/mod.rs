@@ -94,7 +94,7 @@ struct Watch {
 impl<'a> Pair<'a> {
     #[cfg(test)]
     fn new(seed: u64) -> Self {
-        let mut dice = crate::tracker::registry::Dice(seed);
+        let mut dice = Dice(seed);
         Self::with(seed, Box::new(move |end| dice.below(end)))
     }
 
