@@ -418,7 +418,7 @@ pub const LEAVE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a question for news of a download waits for some.
 pub const NEWS_TIME: Duration = Duration::from_millis(500);
-/// How long the first news waits for more to go with it.
+/// How long a question for news waits at least for more to go with the first; one that has waited so long is answered at once.
 pub const NEWS_BATCH_TIME: Duration = Duration::from_millis(30);
 /// Piece numbers told with an answer; more follow with the next.
 pub const NEWS_PIECES: usize = 256;
@@ -426,8 +426,9 @@ pub const NEWS_PIECES: usize = 256;
 pub const FRESH_CONTENTS: usize = 32;
 /// What somebody still lacks so long after it was given to another has not spread.
 pub const FRESH_TIME: Duration = Duration::from_secs(2);
-/// Runs of pieces among which a seed chooses what to give.
-pub const FRESH_RUNS: usize = 16;
+/// Runs of pieces among which a seed chooses what to give. Late in a crowd most of what somebody lacks was given to others:
+/// with few to choose among, it finds none that was not.
+pub const FRESH_RUNS: usize = 32;
 
 // ---- rates ---------------------------------------------------------------------------------
 

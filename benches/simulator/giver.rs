@@ -9,6 +9,8 @@ use super::{Stage, Want, World, clock::Event};
 /// The head of a request for pieces, and of its answer: as they are on the wire.
 pub(super) const REQUEST_BYTES: u32 = 145;
 const HEAD_BYTES: u32 = 195;
+/// A run of pieces in a request, with its comma.
+pub(super) const RUN_BYTES: u32 = 8;
 /// Of a question for news, and of its answer.
 pub(super) const QUESTION_BYTES: u32 = 125;
 const NEWS_BYTES: u32 = 120;
@@ -123,17 +125,14 @@ impl World {
 
     /// Something has happened at a giver that those who wait there wait for.
     pub(super) fn wake(&mut self, giver: usize) {
-        let wait = match self.peers[giver].stage {
+        let least = match self.peers[giver].stage {
             Stage::Listing(_) => Duration::ZERO,
             _ => limits::NEWS_BATCH_TIME,
         };
-        for (connection, _) in std::mem::take(&mut self.peers[giver].parked) {
-            let wait = if matches!(self.connections[connection].want, Want::List | Want::HasList) {
-                Duration::ZERO
-            } else {
-                wait
-            };
-            self.clock.after(wait, Event::Answer(connection as u32));
+        for (connection, since) in std::mem::take(&mut self.peers[giver].parked) {
+            let is_for_list = matches!(self.connections[connection].want, Want::List | Want::HasList);
+            let least = if is_for_list { Duration::ZERO } else { least };
+            self.clock.at(since + least, Event::Answer(connection as u32));
         }
     }
 
@@ -149,7 +148,7 @@ impl World {
             self.clock.at(oldest + limits::NEWS_TIME, Event::Watch(giver as u32));
         }
         for (connection, _) in late {
-            self.clock.after(limits::NEWS_BATCH_TIME, Event::Answer(connection as u32));
+            self.clock.after(Duration::ZERO, Event::Answer(connection as u32));
         }
     }
 }

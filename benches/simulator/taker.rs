@@ -14,7 +14,7 @@ use enjambre::{
 use super::{
     Connection, Stage, Want, World,
     clock::Event,
-    giver::{QUESTION_BYTES, REQUEST_BYTES},
+    giver::{QUESTION_BYTES, REQUEST_BYTES, RUN_BYTES},
     tracker,
 };
 
@@ -184,7 +184,11 @@ impl World {
         let opening =
             if std::mem::replace(&mut line.is_open, true) { Duration::ZERO } else { self.scenario.latency * 2 };
         let (taker, giver) = (line.taker, line.giver);
-        let bytes = if matches!(line.want, Want::Pieces(Ask::News)) { QUESTION_BYTES } else { REQUEST_BYTES };
+        let bytes = match &line.want {
+            Want::Pieces(Ask::News) => QUESTION_BYTES,
+            Want::Pieces(Ask::Fresh(runs)) => REQUEST_BYTES + runs.len() as u32 * RUN_BYTES,
+            _ => REQUEST_BYTES,
+        };
         self.count(taker, giver, bytes);
         let took = self.network.post(taker, giver, bytes);
         self.clock.after(opening + took, Event::Asked(connection as u32));

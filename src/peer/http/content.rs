@@ -7,6 +7,7 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Instant,
 };
 
 use super::{
@@ -141,10 +142,12 @@ impl Routes {
         };
         let (gained, count) = download.since(since.unwrap_or(0));
         if gained.is_empty() && !asking.about.was_parked {
+            let asked = Instant::now();
             let wait = move || {
                 download.wait_beyond(count, limits::NEWS_TIME);
-                // One piece seldom comes alone, and an answer costs more than a moment.
-                thread::sleep(limits::NEWS_BATCH_TIME);
+                // One piece seldom comes alone, and an answer costs more than a moment. Whoever has waited for longer has
+                // nothing else to do.
+                thread::sleep(limits::NEWS_BATCH_TIME.saturating_sub(asked.elapsed()));
             };
             return (Answer::empty(200), Some(Leave::Park(Box::new(wait))));
         }
@@ -163,10 +166,9 @@ impl Routes {
         let Some(file) = self.share.whole(id) else { return plain(absent()) };
         let Some(cut) = Pieces::of(file.entry.size) else { return plain(absent()) };
         let Some(runs) = runs(query, &cut) else {
-            return plain(Answer::problem(
-                400,
-                "The parameter of fresh is of=FIRST-LAST, up to 16 of them with commas.",
-            ));
+            let most = limits::FRESH_RUNS;
+            let sentence = format!("The parameter of fresh is of=FIRST-LAST, up to {most} of them with commas.");
+            return plain(Answer::problem(400, &sentence));
         };
         let given = self.fresh().give(id, cut.count(), &runs, self.began.elapsed());
         let Some(pieces) = given else { return plain(Answer::empty(204).with("Cache-Control", "no-store")) };
