@@ -253,7 +253,7 @@ fn one_request_is_all_that_the_first_picture_needs() {
     let Scene { browser, .. } = &scene;
     let entries = browser.wait_for(
         "it is painted",
-        "return performance.getEntriesByName('first-contentful-paint').length &&
+        "return performance.getEntriesByName('first-contentful-paint').length > 0 &&
          performance.getEntriesByType('resource').map((one) => [one.initiatorType, one.name])",
         &[],
     );
