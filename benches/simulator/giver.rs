@@ -125,13 +125,11 @@ impl World {
 
     /// Something has happened at a giver that those who wait there wait for.
     pub(super) fn wake(&mut self, giver: usize) {
-        let least = match self.peers[giver].stage {
-            Stage::Listing(_) => Duration::ZERO,
-            _ => limits::NEWS_BATCH_TIME,
-        };
+        let is_listing = matches!(self.peers[giver].stage, Stage::Listing(_));
         for (connection, since) in std::mem::take(&mut self.peers[giver].parked) {
+            // Only news wait for more to go with them.
             let is_for_list = matches!(self.connections[connection].want, Want::List | Want::HasList);
-            let least = if is_for_list { Duration::ZERO } else { least };
+            let least = if is_listing || is_for_list { Duration::ZERO } else { limits::NEWS_BATCH_TIME };
             self.clock.at(since + least, Event::Answer(connection as u32));
         }
     }
