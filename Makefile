@@ -83,8 +83,8 @@ bench-tls: tools ## a get under TLS next to a plain one, all of it on one core (
 	@scripts/release.sh $(NATIVE)
 	@TEST_BINARIES=dist/$(NATIVE) cargo bench --quiet --profile dev --bench tls
 
-simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance (about two minutes)
-	@cargo bench --quiet --bench simulate -- --seed $(SEED)
+simulate: tools ## thousands of peers under a virtual clock; SEED=2 for another chance, CROWD=100,512,1 for one crowd (about two minutes)
+	@cargo bench --quiet --bench simulate -- --seed $(SEED) $(if $(CROWD),--crowd $(CROWD))
 
 soak: tools ## 20 peers and a tracker that are disturbed in every way, for MINUTES=2; SEED=7 for a chance met before
 	@scripts/release.sh $(NATIVE)

@@ -429,6 +429,19 @@ pub const FRESH_TIME: Duration = Duration::from_secs(2);
 /// Runs of pieces among which a seed chooses what to give. Late in a crowd most of what somebody lacks was given to others:
 /// with few to choose among, it finds none that was not.
 pub const FRESH_RUNS: usize = 32;
+/// Answers with pieces that leave a peer at once, or are on their way still, before whoever would ask for a piece waits for
+/// its turn: with fewer, an uplink stands still while one waits before a full downlink.
+pub const TURNS: usize = 3;
+/// And before those wait whom a seed gives fresh pieces.
+pub const FRESH_TURNS: usize = 8;
+/// A turn is over after this in any case: whoever has died does not end its own.
+pub const TURN_TIME: Duration = Duration::from_millis(80);
+/// How long anybody waits for a turn: whoever takes turns without end holds up nobody for longer.
+pub const TURN_PATIENCE: Duration = Duration::from_millis(200);
+/// Where a trip there and back takes longer, a turn is not asked for: it would cost more than it brings.
+pub const TURN_TRIP: Duration = Duration::from_millis(20);
+/// With more pieces, the questions for turns cost more than they bring.
+pub const TURN_PIECES: usize = 1024;
 
 // ---- rates ---------------------------------------------------------------------------------
 

@@ -358,8 +358,9 @@ fn a_seed_gives_every_fresh_piece_once_and_says_that_it_has_all() {
     let runs: Vec<_> = (0..11).map(|piece| format!("{piece}-{piece}")).collect();
     let ask = format!("/content/{id}/fresh?of={}", runs.join(","));
     let mut seen: Vec<usize> = (0..11)
-        .map(|_| {
-            let piece = get(peer.address, &ask);
+        .map(|nth| {
+            // At one's turn, or as it comes.
+            let piece = get(peer.address, &format!("{ask}{}", if nth % 2 == 0 { "&turn" } else { "" }));
             let number: usize = piece
                 .header("enjambre-pieces")
                 .and_then(|pieces| pieces.split_once('-')?.0.parse().ok())
@@ -371,12 +372,22 @@ fn a_seed_gives_every_fresh_piece_once_and_says_that_it_has_all() {
         .collect();
     seen.sort();
     assert_eq!(seen, (0..11).collect::<Vec<_>>());
-    let status = get(peer.address, &ask).status;
+    let status = get(peer.address, &format!("{ask}&turn")).status;
     // On a machine so slow, they count as not spread.
     assert!(status == 204 || began.elapsed() >= limits::FRESH_TIME, "{status}");
     let many = vec!["0-0"; limits::FRESH_RUNS + 1].join(",");
-    for wrong in ["", "?of=", "?of=1", "?of=2-1", "?of=0-11", "?of=0-0,", "?of=-1-2", "?most=3", &format!("?of={many}")]
-    {
+    for wrong in [
+        "",
+        "?of=",
+        "?of=1",
+        "?of=2-1",
+        "?of=0-11",
+        "?of=0-0,",
+        "?of=-1-2",
+        "?most=3",
+        "?of=0-0&turns",
+        &format!("?of={many}"),
+    ] {
         assert_eq!(get(peer.address, &format!("/content/{id}/fresh{wrong}")).status, 400, "{wrong}");
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use enjambre::limits;
 use support::*;
 
 #[test]
@@ -48,6 +49,20 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     assert_eq!((nothing.status, nothing.body.len()), (200, 0));
     assert!(asked.elapsed() >= Duration::from_millis(400), "it did not wait for news");
 
+    // At a turn that is free it takes none, but for news and then a turn it does.
+    wait_for(PATIENCE, "a turn that is free is given at once", || {
+        let asked = Instant::now();
+        let turn = get(victim.address, &format!("/content/{id}/have?since={count}&turn"));
+        assert_eq!((turn.status, turn.body.len()), (200, 0));
+        asked.elapsed() < Duration::from_millis(250)
+    });
+    let asked = Instant::now();
+    assert_eq!(get(victim.address, &format!("/content/{id}/have?since={count}&then-turn")).status, 200);
+    assert!(asked.elapsed() >= Duration::from_millis(400), "it did not wait for news");
+    for wrong in ["since=0&turns", "since=0&turn=1", "turn&since=0", "since=0&turn&turn"] {
+        assert_eq!(get(victim.address, &format!("/content/{id}/have?{wrong}")).status, 400, "{wrong}");
+    }
+
     assert!(
         get(victim.address, &format!("/content/{id}/pieces")).body
             == get(seed.address, &format!("/content/{id}/pieces")).body
@@ -79,10 +94,19 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     let (have_all, news) = (format!("{count}/41"), format!("{},{}", gained[count - 2], gained[count - 1]));
     assert_eq!(answer.header("enjambre-have"), Some(have_all.as_str()));
     assert_eq!(answer.header("enjambre-news"), Some(news.as_str()));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    // Nobody asks for a script by ranges.
+    assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), (None, None));
     assert_eq!(get(victim.address, &content).status, 404, "the whole is not here");
     assert_eq!(get(victim.address, &format!("{content}/fresh")).status, 404, "who downloads is no seed");
     assert_eq!(get(victim.address, "/files/f.bin").status, 404);
+    // Who is given bytes while others are is told that those who want more wait for their turn. It is over in a moment.
+    let busy = format!("{have_all}; busy");
+    wait_for(PATIENCE, "an answer says that others are served", || {
+        let ask = || request(victim.address, "GET", &since, &[("Range", &header)], b"");
+        (0..limits::TURNS).for_each(|_| drop(ask()));
+        ask().header("enjambre-have") == Some(&busy)
+    });
+    assert_eq!(get(victim.address, &format!("/content/{id}/have?since={count}&turn")).status, 200);
 
     // The rest comes, and whoever waits for news has it at once.
     thread::scope(|scope| {
@@ -93,5 +117,7 @@ fn a_peer_still_downloading_gives_the_pieces_it_has_verified_and_no_others() {
     });
     wait_for(PATIENCE, "all is here", || held().as_deref() == Some("all"));
     assert!(get(victim.address, &content).body == bytes);
+    let whole = get(victim.address, &format!("{content}?since=0"));
+    assert_eq!((whole.header("enjambre-have"), whole.header("x-content-type-options")), (Some("all"), Some("nosniff")));
     assert!(folder.read("f.bin").unwrap() == bytes);
 }

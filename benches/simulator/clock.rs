@@ -33,6 +33,8 @@ pub(super) enum Event {
     Answer(u32),
     /// Some of those that wait at a giver may have waited long enough.
     Watch(u32),
+    /// Some of those that wait at a giver for their turn may take it.
+    Queue(u32),
     /// A segment has left an uplink.
     Sent(u32),
     /// The head of an answer reaches the taker.

@@ -12,12 +12,12 @@ mod network;
 mod taker;
 mod tracker;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use enjambre::{
     content::{ContentId, Pieces},
     limits,
-    peer::swarm::{border::SourceId, fresh::Fresh, plan::Ask},
+    peer::swarm::{border::SourceId, fresh::Fresh, plan::Ask, uplink::Uplink},
 };
 
 use clock::{Clock, Event};
@@ -122,6 +122,11 @@ struct Peer {
     parked: Vec<(usize, Duration)>,
     /// Somebody will look after those.
     is_watched: bool,
+    uplink: Uplink,
+    /// Requests that wait for their turn, since when, oldest first.
+    queue: VecDeque<(usize, Duration)>,
+    /// Somebody will look after those.
+    is_queue_watched: bool,
     /// Somebody has asked it for what it has.
     is_known: bool,
     /// Requests being answered.
@@ -154,6 +159,12 @@ struct Connection {
     since: usize,
     told: usize,
     is_whole: bool,
+    /// Others have to wait for their turn, as of the last answer.
+    is_busy: bool,
+    /// The request waits for its turn, and has it; or it comes of a turn.
+    waits: bool,
+    has_turn: bool,
+    at_turn: bool,
     /// The fresh pieces that come.
     run: std::ops::Range<usize>,
     /// Bytes that are still to be sent.
@@ -231,6 +242,9 @@ impl World {
                 fresh: None,
                 parked: Vec::new(),
                 is_watched: false,
+                uplink: Uplink::default(),
+                queue: VecDeque::new(),
+                is_queue_watched: false,
                 is_known: false,
                 serving: 0,
                 found: Vec::new(),
@@ -265,6 +279,7 @@ impl World {
             Event::Asked(connection) => self.asked(connection as usize),
             Event::Answer(connection) => self.answer(connection as usize, true),
             Event::Watch(peer) => self.watch(peer as usize),
+            Event::Queue(peer) => self.look_at_queue(peer as usize),
             Event::Sent(peer) => self.sent(peer as usize),
             Event::Head(connection) => self.head(connection as usize),
             Event::Done(connection) => self.done(connection as usize),
@@ -286,8 +301,9 @@ impl World {
         if matches!(stage, Stage::Listing(_) | Stage::Downloading(_) | Stage::Away) {
             self.running -= 1;
         }
-        let parked = std::mem::take(&mut self.peers[peer].parked);
-        let waiting = parked.into_iter().map(|(connection, _)| connection).chain(self.network.close(peer));
+        let parked = std::mem::take(&mut self.peers[peer].parked).into_iter();
+        let parked = parked.chain(std::mem::take(&mut self.peers[peer].queue));
+        let waiting = parked.map(|(connection, _)| connection).chain(self.network.close(peer));
         for connection in waiting.collect::<Vec<_>>() {
             self.clock.after(self.scenario.latency, Event::Failed(connection as u32));
         }

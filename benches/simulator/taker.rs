@@ -161,6 +161,10 @@ impl World {
             since: 0,
             told: 0,
             is_whole: false,
+            is_busy: false,
+            waits: false,
+            has_turn: false,
+            at_turn: false,
             run: 0..0,
             left: 0,
             has_begun: false,
@@ -185,7 +189,7 @@ impl World {
             if std::mem::replace(&mut line.is_open, true) { Duration::ZERO } else { self.scenario.latency * 2 };
         let (taker, giver) = (line.taker, line.giver);
         let bytes = match &line.want {
-            Want::Pieces(Ask::News) => QUESTION_BYTES,
+            Want::Pieces(Ask::News | Ask::Turn) => QUESTION_BYTES,
             Want::Pieces(Ask::Fresh(runs)) => REQUEST_BYTES + runs.len() as u32 * RUN_BYTES,
             _ => REQUEST_BYTES,
         };
@@ -197,11 +201,14 @@ impl World {
     /// A connection looks for something to ask.
     pub(super) fn next(&mut self, connection: usize) {
         let now = self.clock.now();
-        let Connection { taker, source, nth, .. } = self.connections[connection];
+        let Connection { taker, source, nth, is_busy, .. } = self.connections[connection];
+        let is_close = self.trip() <= limits::TURN_TRIP;
         let Some(download) = self.download(taker) else { return self.unused.push(connection) };
+        download.plan.set_close(source, is_close);
         let workers = download.sources[source].workers;
         let is_extra = nth > 0 && nth + 1 == workers && download.plan.depth(source, now) <= nth;
-        let ask = if is_extra { Ask::Over } else { download.plan.next(source, now) };
+        let turn = if is_busy && !is_extra { download.plan.turn(source, now) } else { None };
+        let ask = if is_extra { Ask::Over } else { turn.unwrap_or_else(|| download.plan.next(source, now)) };
         match ask {
             Ask::Over => {
                 download.sources[source].workers -= 1;
@@ -213,8 +220,9 @@ impl World {
             }
             ask => {
                 let since = download.plan.heard(source);
+                let waits = download.plan.takes_turns(source) || is_close && matches!(ask, Ask::Fresh(_));
                 let line = &mut self.connections[connection];
-                (line.since, line.told) = (since, since);
+                (line.since, line.told, line.waits) = (since, since, waits);
                 line.want = Want::Pieces(ask);
                 self.request(connection);
             }
@@ -256,7 +264,7 @@ impl World {
         let now = self.clock.now();
         let Connection { taker, source, ref want, .. } = self.connections[connection];
         let Want::Pieces(ask) = want.clone() else { return self.has_list(connection, true) };
-        if ask == Ask::News {
+        if matches!(ask, Ask::News | Ask::Turn) {
             self.hear(connection);
         } else if let Some(download) = self.download(taker) {
             download.plan.nothing_fresh(source, now);

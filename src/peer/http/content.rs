@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     answer::Answer,
-    door::{Leave, Promised},
+    door::{About, Leave, Promised},
     routes::{Asking, Outcome, Routes, plain, send},
 };
 use crate::{
@@ -32,6 +32,10 @@ const IMMUTABLE: &str = "max-age=31536000, immutable";
 /// `nosniff` stays: with it alone, a page cannot be made to run a content as a script.
 const NOT_FOR_PEERS: [&str; 4] = ["ETag", "Accept-Ranges", "Content-Disposition", "Content-Type"];
 
+/// And of a range also this: a script is never asked for by ranges, and whatever a cache would keep of such an answer are
+/// true bytes, with fewer news than there are.
+const NOT_FOR_RANGES: [&str; 2] = ["X-Content-Type-Options", "Cache-Control"];
+
 impl Routes {
     /// Answers for `/content/<rest>`.
     pub(super) fn content(&self, asking: &Asking, rest: &str, query: &str) -> Outcome {
@@ -43,20 +47,22 @@ impl Routes {
         let Ok(id) = id.parse::<ContentId>() else {
             return plain(Answer::problem(400, "A content id is 64 lower-case hex digits."));
         };
+        let at_turn = !asking.about.was_parked && self.queue.end(asking.about.connection);
         match part {
             None if is_metalink => self.metalink(asking, &id),
-            None => self.bytes(asking, &id, query),
+            None => self.bytes(asking, &id, query, at_turn),
             Some("pieces") => self.piece_list(asking, &id),
             Some("have") => self.have(asking, &id, query),
-            Some("fresh") if asking.is_get() => self.fresh_pieces(&id, query),
+            Some("fresh") if asking.is_get() => self.fresh_pieces(asking, &id, query),
             Some("fresh") => self.not_allowed(asking.method, "GET"),
             Some(_) => plain(Answer::problem(404, "There is nothing here.")),
         }
     }
 
     /// The bytes. With `since`, the answer also tells what this peer has gained since its n-th piece:
-    /// `Enjambre-Have` as below, and the numbers in `Enjambre-News`.
-    fn bytes(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
+    /// `Enjambre-Have` as below, and the numbers in `Enjambre-News`; `busy` where whoever would ask for more has to wait for
+    /// its turn.
+    fn bytes(&self, asking: &Asking, id: &ContentId, query: &str, at_turn: bool) -> Outcome {
         let Ok(since) = parameter(query, "since") else {
             return plain(Answer::problem(400, "The parameter of a content is since=NUMBER."));
         };
@@ -78,27 +84,30 @@ impl Routes {
             if let (Some(_), Some(Leave::File(_, range)), Some(cut)) = (since, &leave, Pieces::of(entry.size)) {
                 let run = (range.start / cut.length()) as usize..range.end.div_ceil(cut.length()) as usize;
                 self.fresh().note(id, cut.count(), run, self.began.elapsed());
+                self.queue.send(asking.about.connection, at_turn);
             }
-            return (if since.is_some() { answer.without(&NOT_FOR_PEERS) } else { answer }, leave);
+            return (if since.is_some() { for_a_peer(answer) } else { answer }, leave);
         }
         let Some(download) = self.downloads.find(id) else { return plain(absent()) };
         let entry = Entry { content: *id, size: download.pieces().size() };
-        let describe = |answer: Answer| {
-            let Some(since) = since else { return describe(answer) };
-            let (gained, count) = download.since(since);
-            let news: Vec<_> = gained.iter().take(limits::NEWS_PIECES).map(|piece| piece.get().to_string()).collect();
-            let told = count - (gained.len() - news.len());
-            describe(answer)
-                .with("Enjambre-Have", format!("{told}/{}", download.pieces().count()))
-                .with("Enjambre-News", news.join(","))
-        };
         let (answer, leave) = send(asking, download.clone(), &entry, describe);
         match leave {
             Some(Leave::File(_, range)) if !download.holds(&range) => {
                 plain(Answer::problem(404, "These pieces are not here yet.").with("Retry-After", "1"))
             }
-            leave if since.is_some() => (answer.without(&NOT_FOR_PEERS), leave),
-            leave => (answer, leave),
+            leave => {
+                let Some(since) = since else { return (answer, leave) };
+                let (gained, count) = download.since(since);
+                let news: Vec<_> =
+                    gained.iter().take(limits::NEWS_PIECES).map(|piece| piece.get().to_string()).collect();
+                let told = count - (gained.len() - news.len());
+                let is_busy = leave.is_some() && asking.is_get() && self.queue.send(asking.about.connection, at_turn);
+                let busy = if is_busy { "; busy" } else { "" };
+                let answer = for_a_peer(answer)
+                    .with("Enjambre-Have", format!("{told}/{}{busy}", download.pieces().count()))
+                    .with("Enjambre-News", news.join(","));
+                (answer, leave)
+            }
         }
     }
 
@@ -121,14 +130,17 @@ impl Routes {
 
     /// Which pieces are here: their numbers, as 16 bits each, high byte first, in the order in which
     /// they were gained after the `since`-th; `Enjambre-Have` says how many there are of how many. A
-    /// peer that holds all says `all`.
+    /// peer that holds all says `all`. It waits a moment for news; with `turn` it comes at the asker's turn, with or without
+    /// news; and with `then-turn`, when there are news and it is its turn.
     fn have(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
         let have = |count: &str, numbers: Vec<u8>| {
             let answer = Answer::of(200, "application/octet-stream", numbers).without(&NOT_FOR_PEERS);
             plain(answer.with("Enjambre-Have", count).with("Cache-Control", "no-store"))
         };
+        let (query, is_turn) = flag(query, "&turn");
+        let (query, is_then_turn) = flag(query, "&then-turn");
         let Ok(since) = parameter(query, "since") else {
-            return plain(Answer::problem(400, "The parameter of have is since=NUMBER."));
+            return plain(Answer::problem(400, "The parameters of have are since=NUMBER and then turn or then-turn."));
         };
         if self.share.has(id) {
             return have("all", Vec::new());
@@ -141,13 +153,24 @@ impl Routes {
             };
         };
         let (gained, count) = download.since(since.unwrap_or(0));
-        if gained.is_empty() && !asking.about.was_parked {
-            let asked = Instant::now();
+        let is_news = is_turn || !gained.is_empty();
+        if is_news
+            && (is_turn || is_then_turn)
+            && let Some(wait) = self.wait_for_turn(asking, limits::TURNS)
+        {
+            return wait;
+        }
+        if !is_news && !asking.about.was_parked {
+            let (asked, connection) = (Instant::now(), asking.about.connection);
+            let queue = is_then_turn.then(|| Arc::clone(&self.queue));
             let wait = move || {
                 download.wait_beyond(count, limits::NEWS_TIME);
                 // One piece seldom comes alone, and an answer costs more than a moment. Whoever has waited for longer has
                 // nothing else to do.
                 thread::sleep(limits::NEWS_BATCH_TIME.saturating_sub(asked.elapsed()));
+                if let Some(queue) = queue {
+                    queue.take(connection, limits::TURNS);
+                }
             };
             return (Answer::empty(200), Some(Leave::Park(Box::new(wait))));
         }
@@ -160,18 +183,40 @@ impl Routes {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a turn of at most so many, or has the request asked again with one.
+    fn wait_for_turn(&self, asking: &Asking, most: usize) -> Option<Outcome> {
+        let About { connection, was_parked, .. } = asking.about;
+        if was_parked || self.queue.try_take(connection, most) {
+            return None;
+        }
+        let queue = Arc::clone(&self.queue);
+        Some((Answer::empty(200), Some(Leave::Park(Box::new(move || queue.take(connection, most))))))
+    }
+
     /// Adjacent pieces out of one of the runs `of`, which this seed has given to nobody lately; their
-    /// numbers are in `Enjambre-Pieces`, first and last.
-    fn fresh_pieces(&self, id: &ContentId, query: &str) -> Outcome {
+    /// numbers are in `Enjambre-Pieces`, first and last. With `turn`, at the asker's turn.
+    fn fresh_pieces(&self, asking: &Asking, id: &ContentId, query: &str) -> Outcome {
         let Some(file) = self.share.whole(id) else { return plain(absent()) };
         let Some(cut) = Pieces::of(file.entry.size) else { return plain(absent()) };
+        let (query, is_turn) = flag(query, "&turn");
         let Some(runs) = runs(query, &cut) else {
             let most = limits::FRESH_RUNS;
-            let sentence = format!("The parameter of fresh is of=FIRST-LAST, up to {most} of them with commas.");
+            let sentence =
+                format!("The parameters of fresh are of=FIRST-LAST, up to {most} of them with commas, and turn.");
             return plain(Answer::problem(400, &sentence));
         };
+        if is_turn && let Some(wait) = self.wait_for_turn(asking, limits::FRESH_TURNS) {
+            return wait;
+        }
+        let connection = asking.about.connection;
         let given = self.fresh().give(id, cut.count(), &runs, self.began.elapsed());
-        let Some(pieces) = given else { return plain(Answer::empty(204).with("Cache-Control", "no-store")) };
+        let Some(pieces) = given else {
+            self.queue.end(connection);
+            return plain(Answer::empty(204).with("Cache-Control", "no-store"));
+        };
+        if is_turn {
+            self.queue.send(connection, true);
+        }
         let ends = cut.index(pieces.start).zip(cut.index(pieces.end - 1));
         let Some((first, last)) = ends else { return plain(absent()) };
         let answer = Answer::empty(200)
@@ -193,6 +238,17 @@ fn runs(query: &str, cut: &Pieces) -> Option<Vec<Range<usize>>> {
     };
     let runs = query.strip_prefix("of=")?.split(',').take(limits::FRESH_RUNS + 1).map(run);
     runs.collect::<Option<Vec<_>>>().filter(|runs| runs.len() <= limits::FRESH_RUNS)
+}
+
+/// A query without a flag at its end, and whether that is there.
+fn flag<'a>(query: &'a str, flag: &str) -> (&'a str, bool) {
+    query.strip_suffix(flag).map_or((query, false), |query| (query, true))
+}
+
+/// Without what peers have no use for.
+fn for_a_peer(answer: Answer) -> Answer {
+    let answer = answer.without(&NOT_FOR_PEERS);
+    if answer.status == 206 { answer.without(&NOT_FOR_RANGES) } else { answer }
 }
 
 /// The one number that a route takes as parameter.

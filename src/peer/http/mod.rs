@@ -27,6 +27,7 @@ mod metalink;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod oracle;
 mod page;
+mod queue;
 mod range;
 mod routes;
 mod upload;

@@ -18,6 +18,7 @@ use super::{
     answer::Answer,
     door::{About, Desk, EXCHANGE, Leave, Promised},
     page,
+    queue::Queue,
     range::{Asked, Part, decide},
     upload,
 };
@@ -42,6 +43,7 @@ pub(super) struct Routes {
     pub(super) share: Share,
     pub(super) downloads: Downloads,
     pub(super) fresh: Arc<Mutex<Fresh>>,
+    pub(super) queue: Arc<Queue>,
     /// What times are told from.
     pub(super) began: Instant,
     pub(super) status: Arc<Status>,
@@ -86,8 +88,8 @@ pub(super) type Outcome = (Answer, Option<Leave>);
 
 impl Routes {
     pub(super) fn new(share: Share, downloads: Downloads, status: Status, desk: Arc<Desk>) -> Self {
-        let (fresh, began, calls) = (Arc::default(), Instant::now(), Arc::default());
-        Self { share, downloads, fresh, began, status: Arc::new(status), desk, calls }
+        let (fresh, queue, began, calls) = (Arc::default(), Arc::default(), Instant::now(), Arc::default());
+        Self { share, downloads, fresh, queue, began, status: Arc::new(status), desk, calls }
     }
 
     /// Answers a request that goes without tiny_http: what peers ask of each other, by content id, for
@@ -106,7 +108,7 @@ impl Routes {
             method: request.method().as_str(),
             target: request.url(),
             headers: headers().collect(),
-            about: about.unwrap_or(About { length: Some(0), was_parked: false }),
+            about: about.unwrap_or(About { connection: 0, length: Some(0), was_parked: false }),
         };
         let (answer, leave) = self.answer(&asking);
         if let Some(leave) = leave {

@@ -31,6 +31,10 @@ pub(super) struct Connection {
     /// How long it may send nothing, or too little.
     patience: Duration,
     stream: Option<Stream>,
+    /// How long it took to open it: a trip there and back.
+    trip: Duration,
+    /// Others have to wait for their turn at the source, as of its last answer.
+    is_busy: bool,
     /// The stream stands before a request: all of the last answer was read, and nothing behind it.
     is_ready: bool,
     /// What was received behind a head.
@@ -66,6 +70,17 @@ struct Head {
     is_last: bool,
 }
 
+/// When a source is to tell what it has gained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// When that is something, or after a moment.
+    News,
+    /// At the asker's turn.
+    Turn,
+    /// When that is something, at the asker's turn.
+    NewsThenTurn,
+}
+
 impl Connection {
     /// A connection to be, to a source that is left after so long without [`limits::SOURCE_MIN_BYTES`]
     /// from it. Bodies are read no faster than `limit`.
@@ -77,7 +92,8 @@ impl Connection {
         tls: Option<Tls>,
     ) -> Self {
         let (stream, buffer) = (None, Vec::new());
-        Self { source, patience, stream, is_ready: false, buffer, pace: 0.0, limit, granted: 0, secret, tls }
+        let (trip, is_busy, is_ready, pace, granted) = (Duration::ZERO, false, false, 0.0, 0);
+        Self { source, patience, stream, trip, is_busy, is_ready, buffer, pace, limit, granted, secret, tls }
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
@@ -105,7 +121,12 @@ impl Connection {
                 None => format!("no Content-Range for {expected:?}"),
             }));
         }
-        let news = match head.have.as_deref() {
+        let (have, is_busy) = match head.have.as_deref() {
+            Some(have) => have.strip_suffix("; busy").map_or((Some(have), false), |have| (Some(have), true)),
+            None => (None, false),
+        };
+        self.is_busy = is_busy;
+        let news = match have {
             Some("all") => Some(News::Whole),
             Some(have) => {
                 let numbers = head.news.as_deref().unwrap_or_default();
@@ -118,12 +139,27 @@ impl Connection {
         Ok((self.body(&head, range.end - range.start)?, news))
     }
 
-    /// What a source has gained since its `since`-th piece; it takes a moment when that is nothing.
+    /// Whether the source is so near that to wait for a turn is worth a question.
+    pub(super) fn is_close(&self) -> bool {
+        self.trip <= limits::TURN_TRIP
+    }
+
+    /// Whether the source's last answer said that others have to wait for their turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// What a source has gained since its `since`-th piece, when it is time.
     ///
     /// # Errors
     /// When it does not answer, or not in the form it should.
-    pub(super) fn have(&mut self, id: &ContentId, since: usize) -> Result<News, FetchError> {
-        let head = self.ask(&format!("/content/{id}/have?since={since}"), "")?;
+    pub(super) fn have(&mut self, id: &ContentId, since: usize, when: When) -> Result<News, FetchError> {
+        let when = match when {
+            When::News => "",
+            When::Turn => "&turn",
+            When::NewsThenTurn => "&then-turn",
+        };
+        let head = self.ask(&format!("/content/{id}/have?since={since}{when}"), "")?;
         if head.status != 200 {
             return Err(self.refused(&head));
         }
@@ -153,7 +189,8 @@ impl Connection {
         runs: &[Range<usize>],
     ) -> Result<Option<(Range<usize>, Body<'_>)>, FetchError> {
         let of: Vec<_> = runs.iter().map(|run| format!("{}-{}", run.start, run.end - 1)).collect();
-        let head = self.ask(&format!("/content/{id}/fresh?of={}", of.join(",")), "")?;
+        let (of, turn) = (of.join(","), if self.is_close() { "&turn" } else { "" });
+        let head = self.ask(&format!("/content/{id}/fresh?of={of}{turn}"), "")?;
         match head.status {
             // None of them is fresh, or it leaves the choice to others.
             204 | 404 | 405 | 501 => {
@@ -178,6 +215,7 @@ impl Connection {
 
     /// Sends a request and receives the head of its answer.
     fn ask(&mut self, target: &str, lines: &str) -> Result<Head, FetchError> {
+        self.is_busy = false;
         let mut request = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{lines}", self.source);
         if let Some(secret) = &self.secret {
             request.extend(["authorization: ", secret.bearer(), "\r\n"]);
@@ -191,8 +229,10 @@ impl Connection {
             }
         }
         let time = limits::SOURCE_CONNECT_TIME.min(self.patience);
+        let began = Instant::now();
         let stream = Stream::connect(&self.source, time, self.patience, self.tls.as_ref());
         self.stream = Some(stream.map_err(FetchError::connecting)?);
+        self.trip = began.elapsed();
         self.exchange(&request)
     }
 

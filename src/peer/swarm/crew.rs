@@ -12,7 +12,7 @@ use std::{
 use super::{
     border::{SourceId, Whence},
     budget::{Part, Place},
-    connection::{Body, Connection, News},
+    connection::{Body, Connection, News, When},
     fetch::Fetcher,
     fetch_error::FetchError,
     get::Getter,
@@ -297,17 +297,18 @@ impl Crew {
         let mut connection = self.fetcher.connection(address);
         let mut buffer = vec![0; self.pieces.length().min(limits::BUFFERED_BYTES) as usize];
         let mut is_idle = false;
-        while let Some((ask, since)) = self.next(source, nth, is_idle) {
+        while let Some((ask, since)) = self.next(source, nth, is_idle, connection.is_busy()) {
             is_idle = ask == Ask::News;
             let began = Instant::now();
             let result = self.ask(source, &mut connection, &ask, since, &mut buffer);
             let took = began.elapsed();
             let mut state = self.lock();
             let bytes = match (&ask, &result) {
-                (Ask::News, _) | (_, Err(_)) => 0,
+                (Ask::News | Ask::Turn, _) | (_, Err(_)) => 0,
                 (_, Ok(bytes)) => *bytes,
             };
             state.plan.answered(source, &ask, bytes, took, self.began.elapsed());
+            state.plan.set_close(source, connection.is_close());
             match result {
                 Ok(_) | Err(Failure::Over) => {}
                 Err(Failure::Disk(error)) => state.broken = Some(error),
@@ -354,8 +355,9 @@ impl Crew {
     }
 
     /// Waits for something to ask; none when there will be nothing more for this connection, which then
-    /// no longer counts. `is_idle` when the last that it asked for was news.
-    fn next(&self, source: SourceId, nth: usize, is_idle: bool) -> Option<(Ask, usize)> {
+    /// no longer counts. `is_idle` when the last that it asked for was news; `is_busy` when others have to wait for their
+    /// turn at the source.
+    fn next(&self, source: SourceId, nth: usize, is_idle: bool, is_busy: bool) -> Option<(Ask, usize)> {
         let mut state = self.lock();
         let mut spare_since = None;
         loop {
@@ -368,7 +370,8 @@ impl Crew {
             if state.is_over || is_extra || self.part.is_exceeded(state.workers) {
                 break;
             }
-            match state.plan.next(source, now) {
+            let turn = if is_busy { state.plan.turn(source, now) } else { None };
+            match turn.unwrap_or_else(|| state.plan.next(source, now)) {
                 Ask::Over => break,
                 Ask::Nothing(_) if self.is_wanted_elsewhere(&state) => {
                     state.first = source + 1;
@@ -432,8 +435,13 @@ impl Crew {
                 }
                 self.take(source, body, run, buffer)
             }
-            Ask::News => {
-                let news = connection.have(&self.id, since)?;
+            Ask::News | Ask::Turn => {
+                let when = match ask {
+                    Ask::Turn => When::Turn,
+                    _ if self.lock().plan.takes_turns(source) => When::NewsThenTurn,
+                    _ => When::News,
+                };
+                let news = connection.have(&self.id, since, when)?;
                 self.hear(source, news);
                 Ok(0)
             }

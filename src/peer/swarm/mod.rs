@@ -5,6 +5,7 @@ pub mod fresh;
 pub mod jobs;
 pub mod partial;
 pub mod plan;
+pub mod uplink;
 
 mod batch;
 mod budget;

@@ -29,6 +29,8 @@ pub enum Ask {
     Pieces(Range<usize>),
     /// Nothing it holds is of use: what it gains.
     News,
+    /// Something is, but others are served there: to be told when it is one's turn.
+    Turn,
     /// Nothing, until something changes or so long.
     Nothing(Duration),
     /// Nothing ever again: all is here, or the source is gone.
@@ -67,7 +69,10 @@ struct Request {
 struct Source {
     /// None for a source that is gone.
     holds: Option<Holds>,
+    /// It is in another zone.
     is_far: bool,
+    /// A trip there and back is short.
+    is_close: bool,
     /// When it may have pieces again that nobody was given.
     fresh_from: Duration,
     in_flight: usize,
@@ -161,6 +166,7 @@ impl Plan {
         self.sources.push(Source {
             holds: Some(holds),
             is_far,
+            is_close: true,
             fresh_from: Duration::ZERO,
             in_flight: 0,
             pace: None,
@@ -422,6 +428,31 @@ impl Plan {
         self.reserve(source, &pieces, now);
         self.sources[source].in_flight += 1;
         Ask::Pieces(pieces)
+    }
+
+    /// Whether pieces are asked of a source at one's turn, one at a time. That brings them sooner, by as many as are on their
+    /// way to all, at the cost of a question for each: of many pieces, or far away, it costs more than it brings.
+    pub fn takes_turns(&self, source: SourceId) -> bool {
+        let known = &self.sources[source];
+        known.is_close && matches!(known.holds, Some(Holds::These(_))) && self.held.count() <= limits::TURN_PIECES
+    }
+
+    /// A trip there and back to a source takes so long that no turn is worth a question, or not.
+    pub fn set_close(&mut self, source: SourceId, is_close: bool) {
+        self.sources[source].is_close = is_close;
+    }
+
+    /// What to ask a source for at which others are served: a turn, where something it holds is of use. None where
+    /// [`Plan::next`] decides. Where much is, it is far ahead: who takes turns never comes closer, so it is asked at once.
+    pub fn turn(&mut self, source: SourceId, now: Duration) -> Option<Ask> {
+        let depth = self.depth(source, now);
+        let known = &self.sources[source];
+        let may_ask = self.takes_turns(source) && known.resting_until <= now && known.in_flight < depth;
+        if !may_ask || !(1..=limits::SOURCE_BACKLOG).contains(&self.useful(source, now)) {
+            return None;
+        }
+        self.sources[source].in_flight += 1;
+        Some(Ask::Turn)
     }
 
     /// Whether pieces are verified in memory before they are written.

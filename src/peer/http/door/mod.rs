@@ -70,6 +70,8 @@ pub(super) struct Desk {
 /// What the routes may know of a request beyond its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct About {
+    /// The number of the connection.
+    pub(super) connection: u64,
     /// The body's length, where it has one from the start; zero where there is no body.
     pub(super) length: Option<u64>,
     /// The request was parked and is asked for the second time: do not park it again.
@@ -275,7 +277,7 @@ impl Door {
             Framing::Chunked => None,
         };
         let mut body = Body::new(wire, head.framing, head.expects_continue);
-        let mut about = About { length, was_parked: false };
+        let mut about = About { connection: slot.number(), length, was_parked: false };
         let (answer, left) = loop {
             let (answer, left) = self.ask(head, about);
             match left {

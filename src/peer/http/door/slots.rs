@@ -133,6 +133,11 @@ fn counts<'a>(held: impl Iterator<Item = &'a Held>) -> HashMap<IpAddr, usize> {
 }
 
 impl Slot {
+    /// The number of the connection; none has it twice.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Takes an upload, if there are not too many: then the longest of the address that has most gives way to one that has
     /// fewer by two. None when nobody does.
     pub(super) fn upload<T>(&self, take: impl FnOnce() -> T) -> Option<T> {

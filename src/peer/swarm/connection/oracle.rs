@@ -38,7 +38,7 @@ pub(crate) fn check(data: &[u8]) {
     let is_have = first % 2 == 0;
     let id = ContentId::of(b"");
     let news = if is_have {
-        connection.have(&id, 0).map(Some)
+        connection.have(&id, 0, When::News).map(Some)
     } else {
         let mut block = [0; (RANGE.end - RANGE.start) as usize];
         let answer = connection.content(&id, &RANGE, SIZE, 0);

@@ -282,3 +282,35 @@ fn a_download_starves_when_those_who_are_left_lack_what_it_lacks() {
     plan.is_whole(partial, NOW);
     assert!(!plan.is_starved());
 }
+
+#[test]
+fn a_turn_is_asked_for_where_something_is_of_use_and_pieces_are_few() {
+    let of_use = |count| {
+        let mut plan = plan(count);
+        let sources: Vec<_> = (0..2).map(|_| plan.add_partial(Whence::default(), NOW)).collect();
+        plan.news(sources[0], &[4], 1, NOW);
+        plan.news(sources[1], &[4], 1, NOW);
+        (plan, sources)
+    };
+    let (mut plan, sources) = of_use(limits::TURN_PIECES);
+    assert_eq!(plan.turn(sources[0], NOW), Some(Ask::Turn));
+    assert_eq!(plan.turn(sources[0], NOW), None, "it is being asked");
+    // The piece is still free for others, and then there is nothing to wait for.
+    assert_eq!(plan.next(sources[1], NOW), Ask::Pieces(4..5));
+    plan.answered(sources[0], &Ask::Turn, 0, NOW, NOW);
+    assert_eq!(plan.turn(sources[0], NOW), None);
+    assert_eq!(plan.next(sources[0], NOW), Ask::News);
+    let seed = plan.add_whole(Whence::default(), NOW);
+    assert_eq!(plan.turn(seed, NOW), None, "it gives by turns what is fresh");
+    assert!(plan.takes_turns(sources[0]) && !plan.takes_turns(seed));
+    plan.set_close(sources[0], false);
+    assert!(!plan.takes_turns(sources[0]), "a turn would cost a long trip");
+
+    let mut far_behind = of_use(limits::TURN_PIECES);
+    far_behind.0.news(sources[0], &(5..30).collect::<Vec<_>>(), 26, NOW);
+    assert_eq!(far_behind.0.turn(sources[0], NOW), None, "it would never come closer");
+    assert!(matches!(far_behind.0.next(sources[0], NOW), Ask::Pieces(_)));
+
+    let (mut plan, sources) = of_use(limits::TURN_PIECES + 1);
+    assert_eq!((plan.turn(sources[0], NOW), plan.takes_turns(sources[0])), (None, false));
+}
