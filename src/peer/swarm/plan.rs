@@ -430,8 +430,8 @@ impl Plan {
         Ask::Pieces(pieces)
     }
 
-    /// Whether pieces are asked of a source at one's turn, one at a time. That brings them sooner, by as many as are on their
-    /// way to all, at the cost of a question for each: of many pieces, or far away, it costs more than it brings.
+    /// Whether pieces are asked of a source at one's turn. That brings them sooner, by as many as are on their way to all,
+    /// at the cost of a question for each: of many pieces, or far away, it costs more than it brings.
     pub fn takes_turns(&self, source: SourceId) -> bool {
         let known = &self.sources[source];
         known.is_close && matches!(known.holds, Some(Holds::These(_))) && self.held.count() <= limits::TURN_PIECES

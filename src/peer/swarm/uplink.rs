@@ -1,7 +1,7 @@
-//! What of this peer's uplink is taken, and whether it is somebody's turn. What shares an uplink arrives together, and late: of eight pieces that leave
-//! at once, none is with somebody who could give it on before all of them are. So few leave at a time, and whoever else
-//! would ask for one is held until it is its turn, and chooses then what to ask for: meanwhile that piece may have come
-//! from elsewhere. Pure.
+//! What of this peer's uplink is taken, and whether it is somebody's turn. What shares an uplink arrives together, and late:
+//! of eight pieces that leave at once, none is with somebody who could give it on before all of them are. So few leave at a
+//! time, and whoever else would ask for one is held until it is its turn, and chooses then what to ask for: meanwhile that
+//! piece may have come from elsewhere. Pure.
 //!
 //! When bytes have left, only their receiver knows; its next request on the connection tells. That is a trip there and back
 //! later, and so is the request for which a turn was given: as many more turns are given as end meanwhile, or the uplink
