@@ -121,12 +121,10 @@ impl Connection {
                 None => format!("no Content-Range for {expected:?}"),
             }));
         }
-        let (have, is_busy) = match head.have.as_deref() {
-            Some(have) => have.strip_suffix("; busy").map_or((Some(have), false), |have| (Some(have), true)),
-            None => (None, false),
-        };
-        self.is_busy = is_busy;
-        let news = match have {
+        let have = head.have.as_deref();
+        let at_busy = have.and_then(|have| have.strip_suffix("; busy"));
+        self.is_busy = at_busy.is_some();
+        let news = match at_busy.or(have) {
             Some("all") => Some(News::Whole),
             Some(have) => {
                 let numbers = head.news.as_deref().unwrap_or_default();

@@ -445,9 +445,8 @@ impl Plan {
     /// What to ask a source for at which others are served: a turn, where something it holds is of use. None where
     /// [`Plan::next`] decides. Where much is, it is far ahead: who takes turns never comes closer, so it is asked at once.
     pub fn turn(&mut self, source: SourceId, now: Duration) -> Option<Ask> {
-        let depth = self.depth(source, now);
         let known = &self.sources[source];
-        let may_ask = self.takes_turns(source) && known.resting_until <= now && known.in_flight < depth;
+        let may_ask = self.takes_turns(source) && known.resting_until <= now && known.in_flight == 0;
         if !may_ask || !(1..=limits::SOURCE_BACKLOG).contains(&self.useful(source, now)) {
             return None;
         }
