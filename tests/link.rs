@@ -23,7 +23,7 @@ use enjambre::proto::{
 };
 use support::*;
 use tokio::sync::oneshot;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status};
 
 /// What the tracker does, and has heard in the present stay of its one peer.
 struct Fake {
@@ -93,18 +93,16 @@ impl Fake {
     /// Serves until the last of these is dropped, and then is gone as by `kill -9`.
     fn serve(self) -> (Arc<Self>, SocketAddr, oneshot::Sender<()>) {
         let fake = Arc::new(self);
-        let service = TrackerServer::from_arc(Arc::clone(&fake));
-        let address = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let (address, serving) = serve(Ipv4Addr::LOCALHOST.into(), TrackerServer::from_arc(Arc::clone(&fake)));
         let (stop, stopped) = oneshot::channel();
         thread::spawn(move || {
             block_on(async {
                 tokio::select! {
-                    served = Server::builder().serve(address, service) => served.unwrap(),
+                    () = serving => {}
                     _ = stopped => {}
                 }
             })
         });
-        wait_for(PATIENCE, "it listens", || std::net::TcpStream::connect(address).is_ok());
         (fake, address, stop)
     }
 

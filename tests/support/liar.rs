@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
     thread,
@@ -14,9 +14,9 @@ use enjambre::proto::{
     WatchReply, WatchRequest,
     tracker_server::{Tracker, TrackerServer},
 };
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status};
 
-use super::{PATIENCE, block_on, wait_for};
+use super::{block_on, serve};
 
 /// What it says.
 #[derive(Default)]
@@ -48,10 +48,8 @@ impl LyingTracker {
     /// Serves at an address, on a free port, until the test's process ends.
     #[track_caller]
     pub fn start(self, on: IpAddr) -> SocketAddr {
-        let address = TcpListener::bind((on, 0)).and_then(|listener| listener.local_addr()).unwrap();
-        let serving = async move { Server::builder().serve(address, TrackerServer::new(self)).await.unwrap() };
+        let (address, serving) = serve(on, TrackerServer::new(self));
         thread::spawn(move || block_on(serving));
-        wait_for(PATIENCE, "the liar listens", || TcpStream::connect(address).is_ok());
         address
     }
 }
