@@ -12,7 +12,7 @@ mod support;
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, ExitCode, Stdio},
     thread,
@@ -251,9 +251,7 @@ impl Nginx {
         });
         let nginx = found.ok_or("nginx is not installed")?;
         fs::create_dir(folder).map_err(|error| error.to_string())?;
-        let probe = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-        let address = probe.local_addr().map_err(|error| error.to_string())?;
-        drop(probe);
+        let address = free_address();
         let (here, root) = (folder.display(), root.display());
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|what| format!("{what}_temp_path \"{here}/{what}\";\n"))

@@ -9,7 +9,6 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::MetadataExt,
     path::Path,
     thread,
@@ -356,7 +355,7 @@ fn two_downloads_that_have_only_each_other_say_so_when_nobody_comes() {
     const BYTES: &[u8] = b"of one piece, so that no list has to be had";
     let tracker = tracker(&["--lease", "600"]);
     let folders = [Folder::new(), Folder::new()];
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let nobody = free_address();
     let mut getters = [0, 1].map(|nth: usize| peer(&format!("g{nth}"), folders[nth].path(), tracker.address, &[]));
     getters.iter().for_each(Process::joined);
     block_on(announce(tracker.address, "seed", nobody.port(), "f.bin", BYTES));

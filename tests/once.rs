@@ -6,7 +6,7 @@ mod support;
 use std::{
     fs,
     io::Read,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::{Command, Stdio},
 };
 
@@ -299,7 +299,7 @@ fn each_kind_of_failure_has_its_exit_code_and_one_sentence() {
     let swarm = Swarm::new(&[("a", b"a"), ("b", b"a")]);
     let here = Folder::new();
     here.write("file", "x");
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = free_address().to_string();
     let away = format!("http://{nobody}/");
     let (id, none) = (id_of(b"a"), id_of(b"none"));
     for (code, args) in [

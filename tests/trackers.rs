@@ -7,7 +7,7 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
@@ -151,8 +151,7 @@ fn a_search_while_the_used_tracker_hangs_waits_half_a_second_for_it_and_asks_the
 
 #[test]
 fn without_any_tracker_all_are_tried_round_and_round_and_told_of_once() {
-    let address = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (one, two) = (address(), address());
+    let (one, two) = (free_address(), free_address());
     let folder = Folder::new();
     folder.write("notes", "hello");
     let mut peer = peer_of("p", folder.path(), &format!("{one},{two}"), &[]);

@@ -1,11 +1,11 @@
 //! An etcd of the test's own: the real server, on free ports, with its data in a folder that goes away.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
 };
 
-use super::{Folder, PATIENCE, Signal, request, wait_for};
+use super::{Folder, PATIENCE, Signal, free_address, request, wait_for};
 use rustix::process::{Pid, kill_process};
 
 /// A single member. It is killed when this is dropped.
@@ -25,7 +25,7 @@ impl Etcd {
             println!("skipped: etcd is not installed (Debian: etcd-server)");
             return None;
         }
-        let (address, peer_address, folder) = (free(), free(), Folder::new());
+        let (address, peer_address, folder) = (free_address(), free_address(), Folder::new());
         let child = spawn(&folder, address, peer_address);
         let etcd = Self { address, peer_address, folder, child };
         etcd.answers();
@@ -65,11 +65,6 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// An address that was free a moment ago.
-fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
 fn spawn(folder: &Folder, address: SocketAddr, peer_address: SocketAddr) -> Child {

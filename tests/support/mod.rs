@@ -22,13 +22,14 @@ use std::{
     ffi::OsStr,
     fs, io,
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    iter,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU16, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -188,12 +189,26 @@ fn command<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Co
     command
 }
 
+/// An address on loopback where nobody listens, and where nobody comes to while it waits for whoever it is meant for:
+/// its port is below all that a system gives away by itself (32,768 and above on Linux, `ip_local_port_range`).
+#[track_caller]
+pub fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + std::process::id() as u16 % 100 * 200;
+    let ports = || first + TAKEN.fetch_add(1, Ordering::Relaxed) % 2000;
+    let mut addresses = iter::repeat_with(|| SocketAddr::from((Ipv4Addr::LOCALHOST, ports()))).take(2000);
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
+}
+
 /// Starts a tracker on a free loopback port and waits until it listens. A `--listen` among `args`
 /// takes the place of that port, for a tracker that comes back where it was.
 #[track_caller]
 pub fn tracker(args: &[&str]) -> Process {
-    let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-    tracker_by(tracker_command(listen.iter().chain(args)))
+    if args.contains(&"--listen") {
+        return tracker_by(tracker_command(args));
+    }
+    let free = free_address().to_string();
+    tracker_by(tracker_command(["--listen", &free].iter().chain(args)))
 }
 
 /// Starts a tracker by a command of the caller's, and waits until it listens.
