@@ -3,7 +3,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::{
-    fs::File,
+    ffi::OsStr,
+    fs::{self, File},
     io::{self, Read},
     path::Path,
     process::{Command, Stdio},
@@ -28,6 +29,14 @@ pub fn time_get(getter: &mut Process, path: &str) -> f64 {
     });
     let seconds = seconds(started);
     assert_eq!(result.stream, Stream::Out, "{}", result.text);
+    seconds
+}
+
+/// The same for the only file that a peer shares then, and which is removed again.
+pub fn time_get_of(getter: &mut Process, fetched: &Path) -> f64 {
+    let seconds = time_get(getter, fetched.file_name().and_then(OsStr::to_str).expect("a file"));
+    fs::remove_file(fetched).expect("it was fetched");
+    wait_for(MINUTES, "the removal is noticed", || getter.ask("list").out.is_empty());
     seconds
 }
 
@@ -69,11 +78,13 @@ pub fn pairs<T>(count: usize, mut one: impl FnMut() -> T, mut other: impl FnMut(
     (0..count).map(pair).collect()
 }
 
-/// The ratios of two [`pairs`] at a time, of which each began with another: what the place in a pair makes
-/// of a figure is in both of them, and cancels. In memory it is a factor of two, since a virtual machine is
-/// slow to give back what it has just been freed of.
-pub fn balanced(ratios: &[f64]) -> Vec<f64> {
-    ratios.chunks_exact(2).map(|two| (two[0] * two[1]).sqrt()).collect()
+/// Fills so many bytes of [`MEMORY`] and frees them, for a get that is measured next to fill the same ones. A virtual
+/// machine gives what was freed back to its host before long, and who is first to use it again waits for that: by a
+/// factor of two, which was every other get's share.
+pub fn warm_memory(length: u64) {
+    let folder = Folder::below(Path::new(MEMORY));
+    let mut file = File::create(folder.join("warm")).expect("a new file");
+    io::copy(&mut io::repeat(1).take(length), &mut file).expect("there is room in memory");
 }
 
 /// Seconds since then.

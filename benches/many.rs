@@ -2,6 +2,7 @@
 //! beside `curl --parallel`, which does not bring to disk what it fetched. `make bench` runs this on the static
 //! binaries that are shipped.
 
+mod link;
 mod report;
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -9,15 +10,13 @@ mod support;
 use std::{
     fmt::Write as _,
     fs,
-    io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::Path,
     process::{Command, ExitCode, Stdio},
-    sync::{Arc, Mutex, mpsc},
-    thread,
     time::{Duration, Instant},
 };
 
+use link::*;
 use report::{Report, median};
 use support::*;
 
@@ -28,11 +27,8 @@ const FILES: [usize; 2] = [2000, 1000];
 /// Runs over the slow link, and pairs beside curl, whose median counts.
 const RUNS: usize = 3;
 const PAIRS: usize = 7;
-/// The slow link.
+/// Of the slow link.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
-const BITS_PER_SECOND: f64 = 100e6;
-/// Where the link's near end is, on the port of its far end.
-const NEAR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 fn main() -> ExitCode {
     let mut report = Report::new("make bench");
@@ -50,7 +46,7 @@ fn over_a_slow_link(report: &mut Report, disk: &Folder) {
     let share = files(disk, "far", FILES[0]);
     let tracker = tracker(&["--allow-advertise"]);
     let seed = peer("far", &share, tracker.address, &["--advertise", &NEAR.to_string()]);
-    slow_link((NEAR, seed.address.port()).into(), seed.address);
+    slow_link(seed.address, ROUND_TRIP);
     let seconds = (0..RUNS).map(|run| get_all(disk, run, FILES[0], tracker.address)).collect();
     report.at_most("get 2,000 files of 10 KiB: 20 ms round trip, 100 Mbit/s", median(seconds), 6.6, "s");
 }
@@ -166,59 +162,4 @@ fn curl_is_parallel() -> Result<(), String> {
 fn run_to_end(command: &mut Command) {
     let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {status}");
-}
-
-/// Passes connections to `near` on to `far`, as over one link for all of them.
-fn slow_link(near: SocketAddr, far: SocketAddr) {
-    let listener = TcpListener::bind(near).expect("the port is free on another loopback address");
-    let (there, back) = (Arc::new(Wire::default()), Arc::new(Wire::default()));
-    // Ends with the process.
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect(far) else { continue };
-            let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { continue };
-            let (there, back) = (Arc::clone(&there), Arc::clone(&back));
-            // What the client sends first comes a round trip after it has asked for the connection.
-            thread::spawn(move || there.carry(client, server, ROUND_TRIP));
-            thread::spawn(move || back.carry(server_too, client_too, Duration::ZERO));
-        }
-    });
-}
-
-/// One direction of a link: when it is free again.
-#[derive(Default)]
-struct Wire(Mutex<Option<Instant>>);
-
-impl Wire {
-    /// Carries what comes from one end to the other, late and not faster than the link is.
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream, mut more: Duration) {
-        let (send, receive) = mpsc::sync_channel::<(Instant, Vec<u8>)>(16);
-        thread::spawn(move || {
-            for (at, bytes) in receive {
-                thread::sleep(at.saturating_duration_since(Instant::now()));
-                if to.write_all(&bytes).is_err() {
-                    return;
-                }
-            }
-            let _ = to.shutdown(Shutdown::Write);
-        });
-        let mut block = [0; 16 << 10];
-        while let Ok(read @ 1..) = from.read(&mut block) {
-            let arrival = self.sent(read) + ROUND_TRIP / 2 + std::mem::take(&mut more);
-            if send.send((arrival, block[..read].to_vec())).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// When so many bytes will have been sent.
-    fn sent(&self, bytes: usize) -> Instant {
-        let mut free = self.0.lock().expect("nobody panics with it");
-        let now = Instant::now();
-        let end =
-            free.map_or(now, |free| free.max(now)) + Duration::from_secs_f64(bytes as f64 * 8.0 / BITS_PER_SECOND);
-        *free = Some(end);
-        end
-    }
 }

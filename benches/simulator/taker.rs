@@ -202,9 +202,9 @@ impl World {
     pub(super) fn next(&mut self, connection: usize) {
         let now = self.clock.now();
         let Connection { taker, source, nth, is_busy, .. } = self.connections[connection];
-        let is_close = self.trip() <= limits::TURN_TRIP;
+        let trip = self.trip();
         let Some(download) = self.download(taker) else { return self.unused.push(connection) };
-        download.plan.set_close(source, is_close);
+        download.plan.set_trip(source, trip);
         let workers = download.sources[source].workers;
         let is_extra = nth > 0 && nth + 1 == workers && download.plan.depth(source, now) <= nth;
         let turn = if is_busy && !is_extra { download.plan.turn(source, now) } else { None };
@@ -220,6 +220,7 @@ impl World {
             }
             ask => {
                 let since = download.plan.heard(source);
+                let is_close = trip <= limits::TURN_TRIP;
                 let waits = download.plan.takes_turns(source) || is_close && matches!(ask, Ask::Fresh(_));
                 let line = &mut self.connections[connection];
                 (line.since, line.told, line.waits) = (since, since, waits);

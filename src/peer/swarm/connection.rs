@@ -31,8 +31,11 @@ pub(super) struct Connection {
     /// How long it may send nothing, or too little.
     patience: Duration,
     stream: Option<Stream>,
-    /// How long it took to open it: a trip there and back.
+    /// How long a trip there and back takes: the shortest from a request to its answer, and until there is one, what it
+    /// took to open the connection. What stands between, as a tunnel, may answer that by itself.
     trip: Duration,
+    /// Pieces were asked for, and their answer has begun.
+    was_answered: bool,
     /// Others have to wait for their turn at the source, as of its last answer.
     is_busy: bool,
     /// The stream stands before a request: all of the last answer was read, and nothing behind it.
@@ -92,8 +95,22 @@ impl Connection {
         tls: Option<Tls>,
     ) -> Self {
         let (stream, buffer) = (None, Vec::new());
-        let (trip, is_busy, is_ready, pace, granted) = (Duration::ZERO, false, false, 0.0, 0);
-        Self { source, patience, stream, trip, is_busy, is_ready, buffer, pace, limit, granted, secret, tls }
+        let (trip, was_answered, is_busy, is_ready, pace, granted) = (Duration::ZERO, false, false, false, 0.0, 0);
+        Self {
+            source,
+            patience,
+            stream,
+            trip,
+            was_answered,
+            is_busy,
+            is_ready,
+            buffer,
+            pace,
+            limit,
+            granted,
+            secret,
+            tls,
+        }
     }
 
     /// The bytes of `range` of a content that has `size` bytes in all, and what the source has gained
@@ -110,7 +127,9 @@ impl Connection {
     ) -> Result<(Body<'_>, Option<News>), FetchError> {
         let last = range.end - 1;
         let line = format!("range: bytes={}-{last}\r\n", range.start);
+        let began = Instant::now();
         let head = self.ask(&format!("/content/{id}?since={since}"), &line)?;
+        self.answered(began.elapsed());
         if head.status != 206 {
             return Err(self.refused(&head));
         }
@@ -137,9 +156,13 @@ impl Connection {
         Ok((self.body(&head, range.end - range.start)?, news))
     }
 
-    /// Whether the source is so near that to wait for a turn is worth a question.
-    pub(super) fn is_close(&self) -> bool {
-        self.trip <= limits::TURN_TRIP
+    fn answered(&mut self, took: Duration) {
+        self.trip = if std::mem::replace(&mut self.was_answered, true) { self.trip.min(took) } else { took };
+    }
+
+    /// How long a trip there and back takes; nothing before the first.
+    pub(super) fn trip(&self) -> Duration {
+        self.trip
     }
 
     /// Whether the source's last answer said that others have to wait for their turn.
@@ -187,7 +210,7 @@ impl Connection {
         runs: &[Range<usize>],
     ) -> Result<Option<(Range<usize>, Body<'_>)>, FetchError> {
         let of: Vec<_> = runs.iter().map(|run| format!("{}-{}", run.start, run.end - 1)).collect();
-        let (of, turn) = (of.join(","), if self.is_close() { "&turn" } else { "" });
+        let (of, turn) = (of.join(","), if self.trip <= limits::TURN_TRIP { "&turn" } else { "" });
         let head = self.ask(&format!("/content/{id}/fresh?of={of}{turn}"), "")?;
         match head.status {
             // None of them is fresh, or it leaves the choice to others.

@@ -308,7 +308,7 @@ impl Crew {
                 (_, Ok(bytes)) => *bytes,
             };
             state.plan.answered(source, &ask, bytes, took, self.began.elapsed());
-            state.plan.set_close(source, connection.is_close());
+            state.plan.set_trip(source, connection.trip());
             match result {
                 Ok(_) | Err(Failure::Over) => {}
                 Err(Failure::Disk(error)) => state.broken = Some(error),

@@ -71,8 +71,8 @@ struct Source {
     holds: Option<Holds>,
     /// It is in another zone.
     is_far: bool,
-    /// A trip there and back is short.
-    is_close: bool,
+    /// How long a trip there and back takes.
+    trip: Duration,
     /// When it may have pieces again that nobody was given.
     fresh_from: Duration,
     in_flight: usize,
@@ -166,7 +166,7 @@ impl Plan {
         self.sources.push(Source {
             holds: Some(holds),
             is_far,
-            is_close: true,
+            trip: Duration::ZERO,
             fresh_from: Duration::ZERO,
             in_flight: 0,
             pace: None,
@@ -434,12 +434,14 @@ impl Plan {
     /// at the cost of a question for each: of many pieces, or far away, it costs more than it brings.
     pub fn takes_turns(&self, source: SourceId) -> bool {
         let known = &self.sources[source];
-        known.is_close && matches!(known.holds, Some(Holds::These(_))) && self.held.count() <= limits::TURN_PIECES
+        known.trip <= limits::TURN_TRIP
+            && matches!(known.holds, Some(Holds::These(_)))
+            && self.held.count() <= limits::TURN_PIECES
     }
 
-    /// A trip there and back to a source takes so long that no turn is worth a question, or not.
-    pub fn set_close(&mut self, source: SourceId, is_close: bool) {
-        self.sources[source].is_close = is_close;
+    /// A trip there and back to a source takes so long.
+    pub fn set_trip(&mut self, source: SourceId, trip: Duration) {
+        self.sources[source].trip = trip;
     }
 
     /// What to ask a source for at which others are served: a turn, where something it holds is of use. None where
@@ -492,8 +494,9 @@ impl Plan {
 
     /// How many adjacent pieces one request is good for.
     fn run(&self, source: SourceId) -> usize {
-        let pace = self.sources[source].pace.unwrap_or(0.0);
-        let bytes = (pace * limits::REQUEST_TIME.as_secs_f64()).min(limits::REQUEST_BYTES as f64);
+        let Source { pace, trip, .. } = self.sources[source];
+        let time = limits::REQUEST_TIME.max(trip * limits::REQUEST_TRIPS).as_secs_f64();
+        let bytes = (pace.unwrap_or(0.0) * time).min(limits::REQUEST_BYTES as f64);
         (bytes / self.length as f64).max(1.0) as usize
     }
 

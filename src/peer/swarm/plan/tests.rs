@@ -150,6 +150,27 @@ fn on_a_fast_link_a_request_covers_a_run_of_what_is_missing() {
 }
 
 #[test]
+fn of_a_far_source_a_request_covers_what_comes_in_some_trips() {
+    let mut plan = plan(1000);
+    let source = plan.add_whole(Whence::default(), NOW);
+    let trip = Duration::from_millis(100);
+    // 64 pieces a second and connection, were it not for the trips.
+    let pieces = |plan: &mut Plan| {
+        plan.set_trip(source, trip);
+        let ask = plan.next(source, NOW);
+        let Ask::Pieces(run) = ask.clone() else { panic!("{ask:?}") };
+        let took = trip + Duration::from_secs(1) * run.len() as u32 / 64;
+        run.clone().for_each(|piece| assert!(plan.gained(piece)));
+        plan.answered(source, &ask, run.len() as u64 * (32 << 10), took, NOW);
+        run.len()
+    };
+    let asked: Vec<_> = (0..30).map(|_| pieces(&mut plan)).collect();
+    assert_eq!(asked[0], 1);
+    // Three trips' worth of them, and then one trip in which nothing comes.
+    assert!(asked[20..].iter().all(|pieces| (17..=20).contains(pieces)), "{asked:?}");
+}
+
+#[test]
 fn a_crowd_leaves_what_has_spread_to_each_other_and_not_to_the_seed_unless_that_takes_long() {
     let mut plan = plan(1000);
     let seed = plan.add_whole(Whence::default(), NOW);
@@ -303,7 +324,7 @@ fn a_turn_is_asked_for_where_something_is_of_use_and_pieces_are_few() {
     let seed = plan.add_whole(Whence::default(), NOW);
     assert_eq!(plan.turn(seed, NOW), None, "it gives by turns what is fresh");
     assert!(plan.takes_turns(sources[0]) && !plan.takes_turns(seed));
-    plan.set_close(sources[0], false);
+    plan.set_trip(sources[0], limits::TURN_TRIP * 2);
     assert!(!plan.takes_turns(sources[0]), "a turn would cost a long trip");
 
     let mut far_behind = of_use(limits::TURN_PIECES);
