@@ -596,7 +596,7 @@ pub const ENDGAME_PATIENCE: Duration = Duration::from_millis(150);
 pub const BUFFERED_BYTES: u64 = 256 << 10;
 /// One request covers what a source brings in this time, at least a piece,
 pub const REQUEST_TIME: Duration = Duration::from_millis(10);
-/// or in so many trips there and back, where that is longer: in one of them nothing comes.
+/// or, where nobody else downloads, in so many trips there and back: in one of them nothing comes.
 pub const REQUEST_TRIPS: u32 = 4;
 /// And so many bytes at most.
 pub const REQUEST_BYTES: u64 = 16 << 20;

@@ -495,8 +495,10 @@ impl Plan {
     /// How many adjacent pieces one request is good for.
     fn run(&self, source: SourceId) -> usize {
         let Source { pace, trip, .. } = self.sources[source];
-        let time = limits::REQUEST_TIME.max(trip * limits::REQUEST_TRIPS).as_secs_f64();
-        let bytes = (pace.unwrap_or(0.0) * time).min(limits::REQUEST_BYTES as f64);
+        // A crowd's requests overlap at many sources, and a trip there may be long because an uplink is busy.
+        let trips = if self.is_alone() { trip * limits::REQUEST_TRIPS } else { Duration::ZERO };
+        let bytes = pace.unwrap_or(0.0) * limits::REQUEST_TIME.max(trips).as_secs_f64();
+        let bytes = bytes.min(limits::REQUEST_BYTES as f64);
         (bytes / self.length as f64).max(1.0) as usize
     }
 

@@ -168,6 +168,10 @@ fn of_a_far_source_a_request_covers_what_comes_in_some_trips() {
     assert_eq!(asked[0], 1);
     // Three trips' worth of them, and then one trip in which nothing comes.
     assert!(asked[20..].iter().all(|pieces| (17..=20).contains(pieces)), "{asked:?}");
+    let other = plan.add_partial(Whence::default(), NOW);
+    plan.news(other, &[999], 1, NOW);
+    let Ask::Fresh(runs) = plan.next(source, NOW) else { panic!("a crowd asks it for what is fresh") };
+    assert!(runs.iter().all(|run| run.len() == 1), "a crowd has many requests under way");
 }
 
 #[test]
