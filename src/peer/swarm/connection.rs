@@ -34,7 +34,7 @@ pub(super) struct Connection {
     /// How long a trip there and back takes: the shortest from a request to its answer, and until there is one, what it
     /// took to open the connection. What stands between, as a tunnel, may answer that by itself.
     trip: Duration,
-    /// Pieces were asked for, and their answer has begun.
+    /// Pieces were asked for since it was opened, and their answer has begun.
     was_answered: bool,
     /// Others have to wait for their turn at the source, as of its last answer.
     is_busy: bool,
@@ -253,7 +253,7 @@ impl Connection {
         let began = Instant::now();
         let stream = Stream::connect(&self.source, time, self.patience, self.tls.as_ref());
         self.stream = Some(stream.map_err(FetchError::connecting)?);
-        self.trip = began.elapsed();
+        (self.trip, self.was_answered) = (began.elapsed(), false);
         self.exchange(&request)
     }
 
